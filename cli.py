@@ -1,0 +1,287 @@
+"""The command line: flags in, one function call a command, its lines out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commands import options as flags
+from runtime import __version__
+from runtime.bayes import RULES
+from runtime.errors import RuntimeProblem
+
+
+class MilestonesCommand(click.Command):
+    """Lets --milestones take any number of values: --milestones 15 20 25."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        expanded: list[str] = []
+        within = False
+        for word in args:
+            if within and not word.startswith("-"):
+                expanded += ["--milestones", word]
+                continue
+            within = word == "--milestones"
+            if not within:
+                expanded.append(word)
+        if args and within and args[-1] == "--milestones":
+            raise click.UsageError("--milestones needs a value.", ctx)
+        return super().parse_args(ctx, expanded)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def cli() -> None:
+    """Tiny generative models of 28x28 images: train, export, generate, classify."""
+
+
+@cli.command(cls=MilestonesCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.option("--model", type=click.Choice(["autoencoder", "vae", "flow"]), help="What to train.")
+@flags.dataset_options
+@click.option("--model-version", type=click.Choice(["dev", "main"]), help="Go on from this checkpoint.  [default: fresh weights]")
+@click.option("--lr", type=flags.Number(1e-8, 10), default=1e-3, show_default=True, help="Learning rate.")
+@click.option("--total-epochs", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--milestones", type=click.IntRange(1), multiple=True, metavar="EPOCH...", help="Epochs at which the rate is multiplied by gamma; without any it falls to 0 along a cosine.")
+@click.option("--gamma", type=flags.Number(1e-6, 1), default=0.2, show_default=True)
+@click.option("--alpha", type=flags.Number(0, 1000), default=0.2, show_default=True, help="Weight of KL against the reconstruction (vae).")
+@click.option("--autoencoder", type=click.Choice(["autoencoder", "vae"]), help="Whose latents a flow learns.  [default: the shipped one]")
+@click.option("--latents", type=click.Path(path_type=Path, dir_okay=False), help="File of the encoded data set.  [default: under --root]")
+@click.option("--sample-latents", is_flag=True, help="A flow learns draws from the vae's distributions rather than their means.")
+@flags.data_options
+@flags.device_option
+@flags.seed_option
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of torch.  [default: torch's own choice]")
+@click.option("--promote/--no-promote", default=None, help="Make the result the main checkpoint, or not, without asking.")
+@click.option("--recipe", metavar="NAME", help="Run all stages of a shipped model's recipe instead.")
+@click.pass_context
+def train(ctx: click.Context, **given: Any) -> None:
+    """Train a network; any further --NAME VALUE goes to its constructor.
+
+    The dev checkpoint is overwritten at every epoch. A flow trains on an encoded data set.
+
+    \b
+    Example:
+      python cli.py train --model vae --total-epochs 20 --dim1 32 --n_layers 3
+      python cli.py encode-dataset --model vae --model-version dev
+      python cli.py train --model flow --autoencoder vae --batch-size 512
+    """
+    _require_training()
+    import torch
+
+    from commands.recipe import run_recipe
+    from commands.train import Training, torch_device
+    from commands.train import train as train_one
+    from runtime.datasets import find
+    from training.loop import Options
+
+    if (given["model"] is None) == (given["recipe"] is None):
+        raise click.UsageError("give --model {autoencoder,vae,flow}, or --recipe NAME.")
+    if given["threads"]:
+        torch.set_num_threads(given["threads"])
+    device = torch_device(given["device"])
+    if given["recipe"]:
+        click.echo(run_recipe(given["recipe"], given["root"], given["latents"], device, given["num_workers"]))
+        return
+    run = Options(
+        device=device, **{key: given[key] for key in ("lr", "total_epochs", "batch_size", "milestones", "gamma", "seed", "num_workers")}
+    )
+    shared = {key: given[key] for key in ("root", "model", "alpha", "autoencoder", "latents", "sample_latents")}
+    training = Training(
+        dataset=find(given["dataset"], given["split"]), options=run, network=ctx.args, initial=given["model_version"], **shared
+    )
+    click.echo(train_one(training, given["promote"]))
+
+
+@cli.command("encode-dataset")
+@flags.dataset_options
+@flags.model_options
+@flags.data_options
+@click.option("--latents", type=click.Path(path_type=Path, dir_okay=False), help="File to write.  [default: under --root]")
+def encode_dataset(**given: Any) -> None:
+    """Write a trained autoencoder's latents of a whole data set, which a flow trains on.
+
+    \b
+    Example:
+      python cli.py encode-dataset --dataset MNIST --model vae --root data
+    """
+    _require_training()
+    from commands.train import encode, torch_device
+    from runtime.datasets import find
+
+    dataset, device = find(given["dataset"], given["split"]), torch_device(given["device"])
+    click.echo(encode(dataset, given["root"], given["model"], given["model_version"], given["latents"], given["batch_size"], device))
+
+
+@cli.command()
+@flags.dataset_options
+@flags.model_options
+@flags.autoencoder_version_option
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder of the bundle.  [default: models_onnx/NAME]")
+@flags.sampling_options
+def export(**given: Any) -> None:
+    """Turn checkpoints into a bundle, once its graphs match torch.
+
+    --weight, --diffusion and --steps become the bundle's defaults.
+
+    \b
+    Example:
+      python cli.py export --dataset MNIST
+    """
+    _require_training()
+    from commands.models import shipped_kind
+    from commands.train import DEFAULT_KIND
+    from commands.train import export as export_one
+    from export.bundles import SamplingDefaults, Source
+    from runtime.datasets import find
+
+    dataset = find(given["dataset"], given["split"])
+    source = Source(dataset, given["model"] or shipped_kind(dataset) or DEFAULT_KIND, given["autoencoder_version"], given["model_version"])
+    chosen = {key: given[key] for key in ("weight", "diffusion", "steps") if given[key] is not None}
+    click.echo(export_one(source, given["output"], SamplingDefaults(**chosen)))
+
+
+@cli.command()
+@flags.dataset_options
+@flags.model_options
+@flags.autoencoder_version_option
+@flags.sampling_options
+@click.option("--labels", metavar="CLASS...", multiple=True, help="Class name or index, repeated as often as you like, or a list with commas; cycled.  [default: all classes in turn]")
+@flags.grid_options
+@flags.output_option(".png", ".npz")
+@click.option("--num", type=click.IntRange(0, 10**9), help="How many images in an .npz.  [default: a page's]")
+@flags.seed_option
+@flags.batch_size_option
+@flags.threads_option
+def generate(**given: Any) -> None:
+    """Draw a page (.png) or an archive (.npz) of new images.
+
+    \b
+    Example:
+      python cli.py generate --dataset MNIST --labels 3,1,4 --output digits.png
+      python cli.py generate --num 10000 --output samples.npz
+    """
+    from commands.generate import generate as generate_page
+    from commands.models import Choice
+
+    choice = Choice.from_flags(given)
+    settings = {key: given.pop(key) for key in ("seed", "weight", "diffusion", "steps")}
+    labels = [name for text in given.pop("labels") for name in text.split(",")]
+    click.echo(generate_page(choice, settings, labels, **given))
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@flags.dataset_options
+@flags.model_options
+@flags.autoencoder_version_option
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="How many classes to name.")
+@click.option("--rule", type=click.Choice(RULES), help="How to score classes.  [default: the bundle's]")
+@click.option("--invert", type=click.Choice(["auto", "yes", "no"]), default="auto", show_default=True, help="Models know light on dark; auto inverts pictures with a light border.")
+@flags.threads_option
+@flags.json_option
+def classify(**given: Any) -> None:
+    """Name the most probable classes of image files.
+
+    \b
+    Example:
+      python cli.py classify three.png photo.jpg --dataset MNIST
+    """
+    from commands.classify import classify as classify_files
+    from commands.models import Choice
+
+    choice = Choice.from_flags(given)
+    click.echo(classify_files(choice, **given))
+
+
+@cli.command()
+@flags.dataset_options
+@flags.model_options
+@flags.autoencoder_version_option
+@flags.data_options
+@click.option("--rule", type=click.Choice(RULES), help="How to score classes.  [default: the bundle's]")
+@flags.threads_option
+@flags.json_option
+def test(**given: Any) -> None:
+    """Measure accuracy by Bayes' rule, and the autoencoder's losses, on the test set.
+
+    \b
+    Example:
+      python cli.py test --dataset MNIST --root data --json
+    """
+    from commands.models import Choice
+    from commands.test import test as test_model
+
+    choice = Choice.from_flags(given)
+    given.pop("num_workers")
+    click.echo(test_model(choice, **given))
+
+
+@cli.command("test-reconstruction")
+@flags.dataset_options
+@flags.model_options
+@flags.data_options
+@flags.grid_options
+@flags.output_option(".png")
+@flags.threads_option
+def test_reconstruction(**given: Any) -> None:
+    """Draw test images beside their reconstructions.
+
+    \b
+    Example:
+      python cli.py test-reconstruction --dataset MNIST --root data
+    """
+    from commands.models import Choice
+    from commands.test import test_reconstruction as draw
+
+    version = given["model_version"]
+    choice = Choice.from_flags(given | {"autoencoder_version": version})
+    del given
+    click.echo(draw(choice, **{}))
+
+
+@cli.command()
+@click.argument("name", required=False)
+@flags.json_option
+def info(name: str | None, as_json: bool) -> None:
+    """Describe the shipped bundles, or one by name or folder, after verifying its hashes.
+
+    \b
+    Example:
+      python cli.py info MNIST
+    """
+    from commands.info import info as describe
+
+    click.echo(describe(name, as_json))
+
+
+def _require_training() -> None:
+    from commands.models import require_training
+
+    require_training()
+
+
+def main() -> None:
+    """Run the command line: exit status 2 for wrong use, 1 for a problem in the world, each with one line."""
+    try:
+        status = cli(standalone_mode=False)
+    except click.ClickException as error:
+        click.echo(f"Error: {error.format_message()}", err=True)
+        status = error.exit_code
+    except RuntimeProblem as error:
+        click.echo(f"Error: {error}", err=True)
+        status = 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        status = 1
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        status = 130
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

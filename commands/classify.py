@@ -1,0 +1,40 @@
+"""``classify``: the most probable classes of image files."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from commands.models import Choice, opened
+from runtime import images as pictures
+from runtime.bayes import Rule
+from runtime.images import Invert
+
+
+def classify(choice: Choice, files: Sequence[Path], top: int, rule: Rule | None, invert: Invert, as_json: bool) -> str:
+    """Classify image files; returns lines for people or one JSON object."""
+    inputs = np.stack([pictures.read_picture(path, invert) for path in files])
+    with opened(choice) as model:
+        started = time.perf_counter()
+        posterior = model.classify(inputs, rule=rule)
+        seconds = time.perf_counter() - started
+        best = np.argsort(-posterior, axis=1, kind="stable")[:, :top]
+        if not as_json:
+            return "\n".join(
+                f"{path}: " + ", ".join(f"{model.classes[label]} {row[label]:.1%}" for label in order)
+                for path, row, order in zip(files, posterior, best, strict=True)
+            )
+        results = [
+            {
+                "file": str(path),
+                "class": model.classes[order[0]],
+                "probabilities": {name: float(p) for name, p in zip(model.classes, row, strict=True)},
+            }
+            for path, row, order in zip(files, posterior, best, strict=True)
+        ]
+        versions = {"bundle": model.bundle.name, "checksum": model.bundle.checksum, "rule": rule or model.bundle.defaults.rule}
+        return json.dumps({**versions, "seconds": seconds, "images": results})

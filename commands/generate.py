@@ -1,0 +1,77 @@
+"""``generate``: a page or an archive of guided samples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+import runtime
+from commands.models import Choice, opened
+from commands.progress import track
+from runtime import images as pictures
+
+Settings = dict[str, Any]  # seed, weight, diffusion, steps as given
+
+
+def generate(
+    choice: Choice,
+    settings: Settings,
+    labels: Sequence[str],
+    height: int,
+    width: int,
+    scale: float,
+    num: int | None,
+    output: Path | None,
+    batch_size: int,
+) -> str:
+    """Generate and write; returns a line that says what and where."""
+    path = output or Path(f"generate-{choice.dataset.key}.png")
+    if num is not None and path.suffix == ".png":
+        raise click.UsageError(f"--num goes with an .npz --output; a page has --height times --width images, not {num}.")
+    count = height * width if num is None else num
+    with opened(choice) as model:
+        cycle = _label_indices(labels, model.classes)
+        all_labels = np.resize(cycle, count)
+        started = time.perf_counter()
+        batches = model.stream(count, cycle, batch_size=batch_size, **settings)
+        tracked: Iterable[NDArray[np.uint8]] = track(batches, -(-count // batch_size), "generating")
+        if path.suffix == ".npz":
+            pictures.save_npz(path, tracked, all_labels)
+        else:
+            sheet = pictures.page(np.concatenate(list(tracked)), height, width, scale)
+            pictures.save_png(sheet, path, _parameters(model, settings, cycle))
+    return f"{path}: {count:,} images of {choice.dataset.key} in {time.perf_counter() - started:.2f} s"
+
+
+def _label_indices(names: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Class names or indices to indices; a name that is also an index counts as the name."""
+    if not names:
+        return np.arange(len(classes))
+    by_name = {name: index for index, name in enumerate(classes)}
+    lowered = {name.lower(): index for index, name in reversed(list(enumerate(classes)))}
+    indices = {str(index): index for index in range(len(classes))}
+    found = []
+    for name in names:
+        index = by_name.get(name, indices.get(name, lowered.get(name.lower())))
+        if index is None:
+            raise click.UsageError(f"--labels: {name!r} is no class; there are {', '.join(classes)}, or 0 to {len(classes) - 1}.")
+        found.append(index)
+    return np.array(found)
+
+
+def _parameters(model: runtime.Model, settings: Settings, labels: NDArray[np.int64]) -> dict[str, Any]:
+    """What a page's text chunk says of how it was made."""
+    defaults = model.bundle.defaults
+    chosen = {key: getattr(defaults, key, None) if value is None else value for key, value in settings.items()}
+    return {
+        "bundle": model.bundle.name,
+        "checksum": model.bundle.checksum,
+        "labels": [model.classes[label] for label in labels],
+        **chosen,
+    }

@@ -1,0 +1,92 @@
+"""``info``: the shipped bundles, or one in detail."""
+
+from __future__ import annotations
+
+import json
+import platform
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import PIL
+
+import runtime
+from runtime import bundle as bundles
+from runtime.sessions import available_providers
+
+
+def info(name: str | None, as_json: bool) -> str:
+    """All shipped bundles, or the one called `name` (or in that folder); lines for people or one JSON object."""
+    names = [name] if name else bundles.shipped()
+    found = [_facts(bundles.read(each), detailed=name is not None) for each in names]
+    machine = {
+        "versions": {
+            "toolkit": runtime.__version__, "python": platform.python_version(), "numpy": np.__version__,
+            "onnxruntime": onnxruntime.__version__, "pillow": PIL.__version__,
+        },
+        "providers": available_providers(),
+    }  # fmt: skip
+    if as_json:
+        return json.dumps({"bundles": found, **machine})
+    lines = [line for facts in found for line in _lines(facts)] or ["no bundles are shipped"]
+    versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
+    return "\n".join([*lines, f"versions: {versions}", f"execution providers: {', '.join(machine['providers'])}"])
+
+
+def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:
+    """What a bundle says of itself. Reading it has verified its hashes."""
+    manifest = bundle.manifest
+    facts = {
+        "name": bundle.name,
+        "folder": str(bundle.folder),
+        "dataset": manifest["dataset"]["key"],
+        "classes": len(bundle.classes),
+        "autoencoder": manifest["autoencoder"],
+        "parameters": manifest["parameters"],
+        "bytes": sum(len(content) for content in bundle.graphs.values()),
+        "defaults": manifest["defaults"],
+        "measured": manifest["measured"],
+        "checksum": bundle.checksum,
+        "verified": True,
+    }
+    if detailed:
+        facts |= {
+            "class_names": list(bundle.classes),
+            "latent_shape": list(bundle.latent_shape),
+            "validation": manifest["classifier"]["validation"],
+            "files": manifest["files"],
+            "provenance": manifest["provenance"],
+        }
+    return facts
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{facts['name']}: {facts['classes']} classes of {facts['dataset']}, {facts['autoencoder']} and flow, "
+        f"{facts['parameters']:,} parameters, {facts['bytes'] / 1024:,.0f} KB, hashes verified",
+        f"  folder    {facts['folder']}",
+        f"  checksum  {facts['checksum']}",
+        f"  defaults  {_pairs(facts['defaults'])}",
+        f"  measured  {_pairs(facts['measured']) or 'nothing yet'}",
+    ]
+    if "files" in facts:
+        lines += [
+            f"  classes   {' '.join(facts['class_names'])}",
+            f"  latent    {' x '.join(map(str, facts['latent_shape']))}",
+            f"  trained   {_trained(facts['provenance'])}",
+        ]
+        lines += [
+            f"  {file:16s} {of['bytes']:>9,} bytes, {of['parameters']:>7,} parameters, {of['multiply_adds']:>9,} multiply-adds a row, "
+            f"{of['largest_error']:.0e} off torch, sha256 {of['sha256'][:12]}"
+            for file, of in facts["files"].items()
+        ]
+    return lines
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items())
+
+
+def _trained(provenance: dict[str, Any]) -> str:
+    networks = {name: facts for name, facts in provenance.items() if name != "versions"}
+    return "; ".join(f"{name} {facts['total_epochs']} epochs, checkpoint {facts['sha256'][:12]}" for name, facts in networks.items())

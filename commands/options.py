@@ -1,0 +1,113 @@
+"""Flags that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from runtime import datasets
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Number(click.ParamType):
+    """A finite number within bounds, both allowed."""
+
+    name = "number"
+
+    def __init__(self, least: float, most: float) -> None:
+        self.least, self.most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not self.least <= number <= self.most:
+            self.fail(f"{value!r} is not a number from {self.least:g} to {self.most:g}.", param, ctx)
+        return number
+
+
+def dataset_options(command: Command) -> Command:
+    """--dataset and --split."""
+    return _all(
+        command,
+        click.option("--dataset", type=click.Choice(datasets.NAMES), default="MNIST", show_default=True),
+        click.option("--split", type=click.Choice(datasets.SPLITS), default="balanced", show_default=True, help="EMNIST only."),
+    )
+
+
+def data_options(command: Command) -> Command:
+    """--root, --batch-size and --num-workers: where data are read and how."""
+    return _all(
+        command,
+        click.option("--root", type=click.Path(path_type=Path, file_okay=False), default="data", show_default=True, help="Folder of the data sets."),
+        batch_size_option,
+        click.option("--num-workers", type=click.IntRange(0, 64), default=0, show_default=True, help="Processes that load batches in training; 0 is none."),
+    )
+
+
+def model_options(command: Command) -> Command:
+    """--model, --model-version and --device: which model, run on what."""
+    return _all(
+        command,
+        click.option("--model", type=click.Choice(["autoencoder", "vae"]), help="Which autoencoder goes with the flow.  [default: the shipped one]"),
+        click.option("--model-version", type=click.Choice(["dev", "main"]), default="main", show_default=True, help="dev is the last training's checkpoint."),
+        device_option,
+    )
+
+
+def sampling_options(command: Command) -> Command:
+    """--weight, --diffusion and --steps; None is the bundle's default."""
+    return _all(
+        command,
+        click.option("--weight", type=Number(0, 100), help="Guidance weight: 1 is none.  [default: the bundle's]"),
+        click.option("--diffusion", type=Number(0, 10), help="sigma(t) = diffusion * (1 - t): 0 is the ODE.  [default: the bundle's]"),
+        click.option("--steps", type=click.IntRange(1, 1000), help="Steps of the solver.  [default: the bundle's]"),
+    )
+
+
+def grid_options(command: Command) -> Command:
+    """--height, --width and --scale of a page."""
+    return _all(
+        command,
+        click.option("--height", type=click.IntRange(1, 1000), default=8, show_default=True, help="Rows of the page."),
+        click.option("--width", type=click.IntRange(1, 1000), default=8, show_default=True, help="Columns of the page."),
+        click.option("--scale", type=Number(0.05, 10), default=0.8, show_default=True, help="Size of a cell; 1 is 100 pixels."),
+    )
+
+
+batch_size_option = click.option("--batch-size", type=click.IntRange(1, 1 << 20), default=128, show_default=True, help="Images at a time.")
+device_option = click.option("--device", default="auto", show_default=True, metavar="[auto|cpu|cuda|...]", help="auto: a GPU if there is one.")
+threads_option = click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Threads of onnxruntime.")
+seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+autoencoder_version_option = click.option(
+    "--autoencoder-version", type=click.Choice(["dev", "main"]), default="main", show_default=True, help="Version of the autoencoder beside the flow."
+)
+
+
+def output_option(*endings: str) -> Callable[[Command], Command]:
+    """--output, a path with one of these endings in a folder that exists."""
+
+    def check(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+        if path is not None and path.suffix not in endings:
+            raise click.BadParameter(f"{str(path)!r} does not end in {' or '.join(endings)}.")
+        if path is not None and not path.parent.is_dir():
+            raise click.BadParameter(f"there is no folder {str(path.parent)!r}.")
+        return path
+
+    return click.option(
+        "--output", type=click.Path(path_type=Path, dir_okay=False), callback=check, help=f"File to write; ends in {' or '.join(endings)}."
+    )
+
+
+def _all(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """Apply options so that help lists them in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command

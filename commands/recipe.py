@@ -1,0 +1,54 @@
+"""``train --recipe``: all stages of a shipped model, from one TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from commands.progress import note
+from commands.train import Training, encode, export, train
+from export.bundles import SamplingDefaults, Source
+from runtime.datasets import find
+from runtime.errors import DataError
+from training.loop import Options
+
+FOLDER = Path(__file__).resolve().parent.parent / "training" / "recipes"
+
+
+def run_recipe(name: str, root: Path, latents: Path | None, device: torch.device, num_workers: int) -> str:
+    """Train autoencoder and flow to main checkpoints and export them as the recipe says; returns a line."""
+    recipe = _read(name)
+    dataset = find(recipe["dataset"], recipe.get("split", "balanced"))
+    kind = recipe["autoencoder"]["model"]
+    common = {"dataset": dataset, "root": root, "latents": latents}
+    run = Options(device=device, num_workers=num_workers)
+    note(f"{name}: training the {kind}")
+    click.echo(train(_training(recipe["autoencoder"], run, **common), promote=True))
+    click.echo(encode(dataset, root, kind, "main", latents, 500, device))
+    note(f"{name}: training the flow")
+    click.echo(train(_training(recipe["flow"] | {"model": "flow"}, run, autoencoder=kind, **common), promote=True))
+    return export(Source(dataset, kind), None, SamplingDefaults(**recipe["export"]))
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise click.UsageError(f"no recipe {name!r}; there are {', '.join(sorted(each.stem for each in FOLDER.glob('*.toml')))}.")
+    try:
+        return tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+
+
+def _training(stage: dict[str, Any], run: Options, **common: Any) -> Training:
+    """A stage's table to what it trains: keys of Options, of Training, and the table "network" for the constructor."""
+    stage = dict(stage)
+    network = [word for name, value in stage.pop("network", {}).items() for word in (f"--{name}", str(value))]
+    of_options = {key: tuple(v) if isinstance(v, list) else v for key, v in stage.items() if hasattr(run, key)}
+    rest = {key: value for key, value in stage.items() if key not in of_options}
+    return Training(options=replace(run, **of_options), network=network, **rest, **common)

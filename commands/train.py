@@ -1,0 +1,146 @@
+"""``train``, ``encode-dataset`` and ``export``: what needs torch."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from commands.data import ensure_data
+from commands.models import shipped_kind
+from commands.progress import note, track
+from export.bundles import SamplingDefaults, Source, export_bundle
+from runtime import bundle as bundles
+from runtime.datasets import Dataset
+from training import checkpoints, latents
+from training.checkpoints import AUTOENCODERS, Checkpoint, Version
+from training.flows import Flow
+from training.loop import Options
+from training.train_autoencoder import train_autoencoder
+from training.train_flow import train_flow
+
+DEFAULT_KIND = "vae"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One network to train: what, on what, and from where."""
+
+    dataset: Dataset
+    root: Path
+    model: str  # "autoencoder", "vae" or "flow"
+    options: Options
+    network: Sequence[str] = ()  # further words of the command line: --NAME VALUE for the constructor
+    initial: Version | None = None
+    alpha: float = 0.2
+    autoencoder: str | None = None  # whose latents a flow learns
+    latents: Path | None = None
+    sample_latents: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The autoencoder that is trained, or whose latents are."""
+        return self.model if self.model != "flow" else self.autoencoder or shipped_kind(self.dataset) or DEFAULT_KIND
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name."""
+        return self.model if self.model != "flow" else f"{self.kind}-flow"
+
+    @property
+    def latents_path(self) -> Path:
+        return self.latents or latents.path_of(self.dataset, self.root, self.kind)
+
+
+def train(training: Training, promote: bool | None) -> str:
+    """Train one network and, where the user agrees, make its checkpoint the main one; returns a line."""
+    arguments = network_arguments(training)
+    initial = _initial(training)
+    if training.model == "flow":
+        path = train_flow(
+            training.dataset, training.latents_path, training.kind, arguments, training.options,
+            training.sample_latents, initial, click.echo, track,
+        )  # fmt: skip
+    else:
+        ensure_data(training.dataset, training.root)
+        path = train_autoencoder(
+            training.dataset, training.root, training.kind, arguments, training.alpha, training.options, initial, click.echo, track
+        )
+    if promote is None:
+        promote = sys.stdin.isatty() and click.confirm(f"Replace the main {training.name} of {training.dataset.key} by this one?")
+    if promote:
+        path = checkpoints.promote(training.dataset.key, training.name)
+    return f"{path}: {training.name} of {training.dataset.key}, {training.options.total_epochs} epochs"
+
+
+def network_arguments(training: Training) -> dict[str, Any]:
+    """Constructor arguments from the words --NAME VALUE; UsageError for an unknown name or a wrong value."""
+    network = Flow if training.model == "flow" else AUTOENCODERS[training.model]
+    allowed = checkpoints.constructor_arguments(network)
+    if training.network and training.initial:
+        raise click.UsageError("--model-version goes on from a checkpoint, whose network is fixed: leave out " + " ".join(training.network))
+    arguments: dict[str, Any] = {}
+    words = [part for word in training.network for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    while words:
+        word = words.pop(0)
+        parameter = allowed.get(word.removeprefix("--")) if word.startswith("--") else None
+        if parameter is None:
+            raise click.UsageError(f"no argument {word!r}; {network.__name__} takes {_in_words(allowed)}.")
+        if not words:
+            raise click.UsageError(f"{word} needs a value.")
+        try:
+            arguments[parameter.name] = checkpoints.parse_argument(parameter, words.pop(0))
+        except ValueError as error:
+            raise click.UsageError(f"{error}.") from error
+    try:
+        network(**arguments)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
+    return arguments
+
+
+def encode(dataset: Dataset, root: Path, kind: str | None, version: Version, output: Path | None, batch_size: int, device: torch.device) -> str:
+    """Encode a data set; returns a line that says where."""
+    chosen = kind or shipped_kind(dataset) or DEFAULT_KIND
+    ensure_data(dataset, root)
+    path = output or latents.path_of(dataset, root, chosen)
+    latents.encode_dataset(dataset, root, chosen, version, path, batch_size, device, track)
+    return f"{path}: latents of {dataset.key} by the {version} {chosen}"
+
+
+def export(source: Source, output: Path | None, defaults: SamplingDefaults) -> str:
+    """Export checkpoints to a bundle; returns a line that says where and how well it matches torch."""
+    folder = output or bundles.SHIPPED / source.dataset.key
+    manifest = export_bundle(source, folder, defaults, track=track)
+    worst = max(facts["largest_error"] for facts in manifest["files"].values())
+    return f"{folder}: {manifest['parameters']:,} parameters; graphs are at most {worst:.0e} off torch, trajectories {manifest['largest_errors_in_use']['trajectory']:.0e}"
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of --device; UsageError where it is not there."""
+    if name == "auto":
+        return torch.accelerator.current_accelerator() or torch.device("cpu") if torch.accelerator.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise click.UsageError(f"--device {name!r} is not to be had here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _initial(training: Training) -> Checkpoint | None:
+    if training.initial is None:
+        return None
+    path = checkpoints.path_of(training.dataset.key, training.initial, training.name)
+    note(f"going on from {path}")
+    return checkpoints.load(path, training.options.device)
+
+
+def _in_words(parameters: dict[str, inspect.Parameter]) -> str:
+    return ", ".join(f"--{name} ({parameter.default})" for name, parameter in parameters.items())

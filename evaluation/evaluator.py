@@ -1,0 +1,45 @@
+"""The evaluator: a CNN trained on the real images, whose features and readings judge samples.
+
+It ships as ONNX, ``evaluation/evaluators/DATASET.onnx``, so that judging needs no torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.datasets import Dataset
+from runtime.errors import DataError
+from runtime.sessions import Graph, SessionSettings
+
+FOLDER = Path(__file__).resolve().parent / "evaluators"
+_CHUNK = 500
+
+
+class Reading(NamedTuple):
+    """Features float32 (N, 128) and the classes read, int64 (N,)."""
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+class Evaluator:
+    """Reads uint8 images (N, 28, 28)."""
+
+    def __init__(self, dataset: Dataset, threads: int = 1) -> None:
+        path = FOLDER / f"{dataset.key}.onnx"
+        if not path.is_file():
+            raise DataError(f"there is no evaluator for {dataset.key} at {path}")
+        self._graph = Graph(path.read_bytes(), str(path), SessionSettings(threads))
+
+    def __call__(self, images: NDArray[np.uint8]) -> Reading:
+        features, logits = [], []
+        for start in range(0, len(images), _CHUNK):
+            pixels = images[start : start + _CHUNK, None].astype(np.float32) / np.float32(255)
+            found = self._graph(pixels)
+            features.append(found[0])
+            logits.append(found[1])
+        return Reading(np.concatenate(features), np.concatenate(logits).argmax(1))

@@ -1,0 +1,66 @@
+"""Figures of merit of generated images in the feature space of an evaluator network; numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Features = NDArray[np.float32]
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class Prdc:
+    """Precision, recall, density and coverage (arXiv 2002.09797), each from features of equal numbers."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def frechet_distance(first: Features, second: Features) -> float:
+    """Squared Frechet distance of Gaussians fitted to features (N, D) and (M, D) (arXiv 1706.08500, eq. 6)."""
+    difference = first.mean(0, dtype=np.float64) - second.mean(0, dtype=np.float64)
+    a, b = (np.cov(features.astype(np.float64), rowvar=False) for features in (first, second))
+    root = _square_root(a)
+    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ b @ root), 0, None)).sum()
+    return float(difference @ difference + np.trace(a) + np.trace(b) - 2 * cross)
+
+
+def prdc(real: Features, generated: Features, neighbours: int = NEIGHBOURS) -> Prdc:
+    """Precision, recall, density and coverage of generated (M, D) against real (N, D)."""
+    between = _squared_distances(real, generated)
+    real_radius = _neighbour_radius(real, neighbours)
+    generated_radius = _neighbour_radius(generated, neighbours)
+    inside_real = between <= real_radius[:, None]
+    return Prdc(
+        precision=float(inside_real.any(0).mean()),
+        recall=float((between <= generated_radius[None]).any(1).mean()),
+        density=float(inside_real.sum(0).mean() / neighbours),
+        coverage=float((between.min(1) <= real_radius).mean()),
+    )
+
+
+def _square_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    values, vectors = np.linalg.eigh(matrix)
+    root: NDArray[np.float64] = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    return root
+
+
+def _squared_distances(first: Features, second: Features) -> NDArray[np.float64]:
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    squared: NDArray[np.float64] = np.square(a).sum(1)[:, None] + np.square(b).sum(1)[None] - 2 * a @ b.T
+    return np.clip(squared, 0, None)
+
+
+def _neighbour_radius(features: Features, neighbours: int) -> NDArray[np.float64]:
+    """Squared distance of each point to its k-th nearest other point."""
+    distances = _squared_distances(features, features)
+    radius: NDArray[np.float64] = np.partition(distances, neighbours, axis=1)[:, neighbours]
+    return radius

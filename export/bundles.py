@@ -1,0 +1,179 @@
+"""Turn checkpoints into a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from export import onnx_files, verify
+from export.graphs import bundle_graphs
+from runtime import bundle as bundles
+from runtime.datasets import Dataset
+from runtime.tracking import Tracker, untracked
+from training import checkpoints
+from training.autoencoders import AutoEncoder
+from training.calibration import UNCALIBRATED
+from training.checkpoints import Checkpoint, CheckpointError, Version
+from training.flows import Flow
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """What generating uses where its caller says nothing; written into the manifest."""
+
+    steps: int = 12
+    weight: float = 1.25
+    diffusion: float = 0.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """The checkpoints of a bundle."""
+
+    dataset: Dataset
+    kind: str  # "autoencoder" or "vae"
+    autoencoder_version: Version = "main"
+    flow_version: Version = "main"
+
+    @property
+    def autoencoder_path(self) -> Path:
+        return checkpoints.path_of(self.dataset.key, self.autoencoder_version, self.kind)
+
+    @property
+    def flow_path(self) -> Path:
+        return checkpoints.path_of(self.dataset.key, self.flow_version, f"{self.kind}-flow")
+
+
+def export_bundle(
+    source: Source,
+    folder: Path,
+    defaults: SamplingDefaults | None = None,
+    with_flow: bool = True,
+    track: Tracker = untracked,
+) -> dict[str, Any]:
+    """Write the bundle of `source` at `folder`, replacing what is there; returns its manifest.
+
+    The bundle is made in a folder aside, which is renamed once every graph, the whole trajectory and the predicted
+    classes have matched torch. Raises CheckpointError or ExportMismatch, and leaves `folder` as it was.
+    """
+    autoencoder_checkpoint = checkpoints.load(source.autoencoder_path)
+    autoencoder, autoencoder_hash = cast(AutoEncoder, autoencoder_checkpoint.network), checkpoints.sha256(source.autoencoder_path)
+    if with_flow:
+        flow_checkpoint = checkpoints.load(source.flow_path)
+        flow_hash = checkpoints.sha256(source.flow_path)
+        if flow_checkpoint.description["autoencoder_sha256"] != autoencoder_hash:
+            raise CheckpointError(
+                f"{source.flow_path} was trained on latents of another autoencoder than {source.autoencoder_path}: "
+                "encode the data set again and train the flow on it"
+            )
+    else:
+        flow_checkpoint, flow_hash = _untrained_flow(source.dataset, autoencoder), ""
+    flow = cast(Flow, flow_checkpoint.network)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        specs = bundle_graphs(autoencoder, flow)
+        files = {}
+        for spec in track(specs, len(specs), "exporting"):
+            facts = onnx_files.write(spec, aside)
+            content = (aside / spec.file).read_bytes()
+            files[spec.file] = {
+                "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content),
+                "largest_error": verify.check_graph(spec, aside / spec.file), **facts,
+            }  # fmt: skip
+        manifest = {
+            "format": bundles.FORMAT,
+            "name": folder.name,
+            "dataset": {
+                "key": source.dataset.key,
+                "name": source.dataset.name,
+                "split": source.dataset.split,
+                "classes": list(source.dataset.classes),
+                "prior": flow_checkpoint.description["prior"],
+            },
+            "autoencoder": source.kind,
+            "latent_shape": list(flow.latent_shape),
+            "parameters": sum(p.numel() for network in (autoencoder, flow) for p in network.parameters()),
+            **_settings(flow_checkpoint.description["classifier"], defaults or SamplingDefaults()),
+            "files": files,
+            "provenance": {
+                source.kind: {"sha256": autoencoder_hash, **autoencoder_checkpoint.description},
+                "flow": {"sha256": flow_hash, **flow_checkpoint.description},
+                "versions": {
+                    "python": platform.python_version(), "torch": torch.__version__,
+                    "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__,
+                },
+            },
+            "measured": {},
+        }  # fmt: skip
+        write_manifest(aside, manifest)
+        images = np.random.default_rng(0).integers(0, 256, (4, 28, 28), np.uint8)
+        manifest["largest_errors_in_use"] = verify.check_use(bundles.read(aside), specs, images)
+        write_manifest(aside, manifest)
+        _replace(folder, aside)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return manifest
+
+
+@contextmanager
+def temporary_bundle(source: Source, with_flow: bool = True) -> Iterator[Path]:
+    """The bundle of checkpoints that are not exported, for as long as it is needed.
+
+    Without its flow it encodes and decodes, and an untrained flow stands in where none was trained yet.
+    """
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / source.dataset.key
+        export_bundle(source, folder, with_flow=with_flow)
+        yield folder
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write a manifest with its checksum, aside and renamed."""
+    manifest["checksum"] = bundles.checksum(manifest)
+    aside = folder / f".{bundles.MANIFEST}.{os.getpid()}"
+    aside.write_text(json.dumps(manifest, indent=1) + "\n")
+    aside.replace(folder / bundles.MANIFEST)
+
+
+def _untrained_flow(dataset: Dataset, autoencoder: AutoEncoder) -> Checkpoint:
+    classes = len(dataset.classes)
+    flow = Flow(classes, *autoencoder.latent_shape[:2]).eval()
+    return Checkpoint(flow, {}, {"prior": [1 / classes] * classes, "classifier": UNCALIBRATED})
+
+
+def _settings(classifier: dict[str, Any], defaults: SamplingDefaults) -> dict[str, Any]:
+    return {
+        "defaults": {
+            "steps": defaults.steps,
+            "weight": defaults.weight,
+            "diffusion": defaults.diffusion,
+            "rule": classifier["rule"],
+            "likelihood_steps": classifier["likelihood_steps"],
+        },
+        "classifier": {key: classifier[key] for key in ("temperatures", "bank", "validation")},
+    }
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Put the folder `new` in the place of `folder`."""
+    os.chmod(new, 0o755)
+    old = new.with_name(new.name + ".old")
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,87 @@
+"""The graphs of a bundle as torch modules: plain tensors in and out, every constant inside."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from training.autoencoders import AutoEncoder
+from training.flows import Flow
+from training.losses import kl_divergence
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One file of a bundle: its module, the names of its inputs and outputs, and example inputs."""
+
+    file: str
+    module: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    example: tuple[Tensor, ...]
+
+
+def bundle_graphs(autoencoder: AutoEncoder, flow: Flow) -> list[GraphSpec]:
+    """The graphs of format 1, in evaluation mode on the CPU."""
+    autoencoder, flow = fold_batch_norms(autoencoder), copy.deepcopy(flow)
+    images, x = torch.rand(3, 1, 28, 28), torch.randn(3, *flow.latent_shape)
+    t, labels = torch.rand(3), torch.tensor([0, 1, flow.null_label])
+    encoded = ("latent", "kl") if autoencoder.variational else ("latent",)
+    return [
+        GraphSpec("encoder.onnx", Encoder(autoencoder, flow), ("image",), encoded, (images,)),
+        GraphSpec("decoder.onnx", Decoder(autoencoder, flow), ("latent",), ("image",), (x,)),
+        GraphSpec("flow.onnx", flow, ("x", "t", "label"), ("velocity",), (x, t, labels)),
+        GraphSpec("likelihood.onnx", Likelihood(flow), ("x", "t", "label"), ("velocity", "divergence"), (x, t, labels)),
+    ]
+
+
+class Encoder(nn.Module):
+    """Images (N, 1, 28, 28) in [0, 1] to standardised latents and, for a VAE, KL divergences (N,) in nats."""
+
+    def __init__(self, autoencoder: AutoEncoder, flow: Flow) -> None:
+        super().__init__()
+        self.autoencoder, self.flow = autoencoder, flow
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        mean, log_variance = self.autoencoder.encode(images)
+        latents = self.flow.standardise(mean)
+        return (latents,) if log_variance is None else (latents, kl_divergence(mean, log_variance))
+
+
+class Decoder(nn.Module):
+    """Standardised latents to images (N, 1, 28, 28) in [0, 1]."""
+
+    def __init__(self, autoencoder: AutoEncoder, flow: Flow) -> None:
+        super().__init__()
+        self.autoencoder, self.flow = autoencoder, flow
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.autoencoder.decode(self.flow.unstandardise(latents))
+
+
+class Likelihood(nn.Module):
+    """Velocity and its exact divergence (N,)."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return self.flow.velocity_and_divergence(x, t, labels)
+
+
+def fold_batch_norms(network: AutoEncoder) -> AutoEncoder:
+    """A copy in which every batch norm behind a convolution is part of that convolution."""
+    folded = copy.deepcopy(network).eval()
+    for module in list(folded.modules()):
+        if not isinstance(module, nn.Sequential):
+            continue
+        for index in range(len(module) - 1):
+            layer, norm = module[index], module[index + 1]
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module[index], module[index + 1] = fuse_conv_bn_eval(layer, norm), nn.Identity()
+    return folded

@@ -1,0 +1,73 @@
+"""Write one torch module as an ONNX file, and count what it holds and costs."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from export.graphs import GraphSpec
+
+OPSET = 18
+
+
+def write(spec: GraphSpec, folder: Path) -> dict[str, Any]:
+    """Write `spec` into `folder`; returns what the manifest says of the file, but for its hash.
+
+    The batch is the one dynamic axis. Weights lie in the file; debug data (names of source files) does not.
+    """
+    with warnings.catch_warnings():
+        # torch.onnx itself calls a pytree function that it deprecates.
+        warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)`", FutureWarning)
+        program = torch.onnx.export(
+            spec.module.eval(),
+            spec.example,
+            dynamo=True,
+            dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in spec.example),
+            input_names=list(spec.inputs),
+            output_names=list(spec.outputs),
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _strip(model, spec)
+    onnx.checker.check_model(model, full_check=True)
+    (folder / spec.file).write_bytes(model.SerializeToString(deterministic=True))
+    return {
+        "inputs": {node.name: _shape(node) for node in model.graph.input},
+        "outputs": {node.name: _shape(node) for node in model.graph.output},
+        "parameters": sum(math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT),
+        "multiply_adds": multiply_adds(spec),
+    }
+
+
+def multiply_adds(spec: GraphSpec) -> int:
+    """Multiply-adds of convolutions and matrix products for one row."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        spec.module(*(tensor[:1] for tensor in spec.example))
+    return int(counter.get_total_flops()) // 2
+
+
+def _strip(model: onnx.ModelProto, spec: GraphSpec) -> None:
+    """Remove debug data and name the batch axis."""
+    graph = model.graph
+    for item in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
+    del graph.value_info[:]
+    graph.name = spec.file.removesuffix(".onnx")
+    for node in (*graph.input, *graph.output):
+        node.type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def _shape(node: onnx.ValueInfoProto) -> list[Any]:
+    tensor = node.type.tensor_type
+    kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    return [kind, *(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)]

@@ -1,0 +1,94 @@
+"""Check exported graphs against the torch modules they came from, alone and in the runtime's use of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from export.graphs import GraphSpec
+from runtime.bundle import Bundle
+from runtime.errors import RuntimeProblem
+from runtime.model import Model
+from runtime.sessions import Graph, SessionSettings
+
+BATCH_SIZES = (1, 2, 7)
+TOLERANCE = 1e-5  # of values up to 1, relative above
+TRAJECTORY_TOLERANCE = 1e-3  # latents at the end of all steps
+TIMES_AT_THE_ENDS = (0.0, 1.0)
+
+
+class ExportMismatch(RuntimeProblem):
+    """A graph does not compute what its torch module computes."""
+
+
+class TorchGraph:
+    """A torch module that is called as a session of its graph is."""
+
+    def __init__(self, spec: GraphSpec) -> None:
+        self._module = spec.module
+
+    @torch.no_grad()
+    def __call__(self, *inputs: NDArray[np.generic]) -> list[NDArray[np.float32]]:
+        found = self._module(*(torch.from_numpy(array) for array in inputs))
+        return [tensor.numpy() for tensor in (found if isinstance(found, tuple) else (found,))]
+
+
+def check_graph(spec: GraphSpec, path: Path) -> float:
+    """Compare at several batch sizes; returns the largest error, relative to values above 1.
+
+    Raises ExportMismatch where it is above TOLERANCE.
+    """
+    graph, reference = Graph(path.read_bytes(), str(path), SessionSettings()), TorchGraph(spec)
+    worst = 0.0
+    for batch in BATCH_SIZES:
+        inputs = [tensor.numpy() for tensor in _inputs_like(spec.example, batch)]
+        for name, found, wanted in zip(spec.outputs, graph(*inputs), reference(*inputs), strict=True):
+            if found.shape != wanted.shape:
+                raise ExportMismatch(f"{spec.file}: {name} has shape {found.shape}, torch's has {wanted.shape}")
+            error = float((np.abs(found - wanted) / np.maximum(1, np.abs(wanted))).max())
+            if not error <= TOLERANCE:
+                raise ExportMismatch(f"{spec.file}: {name} is {error:.1e} off torch's at batch size {batch}; {TOLERANCE:.0e} is allowed")
+            worst = max(worst, error)
+    return worst
+
+
+def check_use(bundle: Bundle, specs: Sequence[GraphSpec], images: NDArray[np.uint8]) -> dict[str, float]:
+    """Compare whole trajectories and posteriors; returns their largest errors.
+
+    Raises ExportMismatch where trajectories part, or where a predicted class differs.
+    """
+    graphs = {spec.file: TorchGraph(spec) for spec in specs}
+    ours, reference = Model(bundle), Model(bundle, open_graph=graphs.__getitem__)
+    labels = np.arange(3 * len(bundle.classes)) % len(bundle.classes)
+    found, wanted = (model.sample_latents(labels, seed=1) for model in (ours, reference))
+    trajectory = float(np.abs(found - wanted).max())
+    if not trajectory <= TRAJECTORY_TOLERANCE:
+        raise ExportMismatch(f"a trajectory ends {trajectory:.1e} off torch's; {TRAJECTORY_TOLERANCE:.0e} is allowed")
+    inputs = np.concatenate([images, ours.decode(found)])
+    ours_read, torch_read = ours.classify(inputs), reference.classify(inputs)
+    if (ours_read.argmax(1) != torch_read.argmax(1)).any():
+        raise ExportMismatch("a predicted class differs from torch's")
+    return {"trajectory": trajectory, "posterior": float(np.abs(ours_read - torch_read).max())}
+
+
+def _inputs_like(example: Sequence[Tensor], batch: int) -> list[Tensor]:
+    """Random inputs of the example's kinds, with the ends of the time axis and the largest label among them."""
+    generator = torch.Generator().manual_seed(batch)
+    inputs = []
+    for tensor in example:
+        shape = (batch, *tensor.shape[1:])
+        if not tensor.is_floating_point():
+            values = torch.randint(int(tensor.max()) + 1, shape, generator=generator)
+            values[-1] = tensor.max()
+        elif tensor.ndim == 1:
+            values = torch.rand(shape, generator=generator)
+            values[: len(TIMES_AT_THE_ENDS)] = torch.tensor(TIMES_AT_THE_ENDS)[:batch]
+        else:
+            values = (torch.rand if tensor.min() >= 0 else torch.randn)(shape, generator=generator)
+        inputs.append(values)
+    return inputs

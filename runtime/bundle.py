@@ -1,0 +1,149 @@
+"""Bundles: a folder with ``manifest.json`` and ONNX graphs, all that a model needs.
+
+The manifest's "checksum" is the SHA-256 of the rest of it, as JSON with sorted keys and no spaces; it also
+names the bundle. Each graph is listed with its own SHA-256. Reading verifies all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .bayes import RULES, DenoisingBank, Rule
+from .errors import BundleError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+GRAPHS = ("encoder.onnx", "decoder.onnx", "flow.onnx", "likelihood.onnx")
+SHIPPED = Path(__file__).resolve().parent.parent / "models_onnx"
+_MAX_MANIFEST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What generating and classifying use where the caller says nothing."""
+
+    steps: int
+    weight: float
+    diffusion: float
+    rule: Rule
+    likelihood_steps: int
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle read and verified: the manifest's parts, and the graphs' content by file name."""
+
+    name: str
+    folder: Path
+    manifest: Mapping[str, Any]
+    graphs: Mapping[str, bytes]
+    classes: tuple[str, ...]
+    prior: tuple[float, ...]
+    latent_shape: tuple[int, ...]
+    defaults: Defaults
+    temperatures: Mapping[Rule, float]
+    bank: DenoisingBank
+
+    @property
+    def checksum(self) -> str:
+        """The hash that names this bundle."""
+        return str(self.manifest["checksum"])
+
+
+def shipped() -> list[str]:
+    """The names of the bundles beside this package."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST}"))
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of a shipped bundle's name, or of any bundle's path.
+
+    Raises BundleError, which lists the shipped ones.
+    """
+    for folder in (SHIPPED / name, Path(name)):
+        if (folder / MANIFEST).is_file():
+            return folder
+    raise BundleError(f"no bundle {str(name)!r}: neither shipped ({', '.join(shipped()) or 'none'}) nor a folder with a {MANIFEST}")
+
+
+def read(name: str | Path) -> Bundle:
+    """Read a bundle and verify it.
+
+    Raises BundleError, which names the file that is missing, damaged or of a newer format.
+    """
+    folder = locate(name)
+    path = folder / MANIFEST
+    manifest = _read_manifest(path)
+    try:
+        graphs = {file: _read_graph(folder / file, str(facts["sha256"])) for file, facts in manifest["files"].items()}
+        bundle = Bundle(
+            name=str(manifest["name"]),
+            folder=folder,
+            manifest=manifest,
+            graphs=graphs,
+            classes=tuple(map(str, manifest["dataset"]["classes"])),
+            prior=tuple(map(float, manifest["dataset"]["prior"])),
+            latent_shape=tuple(map(int, manifest["latent_shape"])),
+            defaults=Defaults(**manifest["defaults"]),
+            temperatures={rule: float(manifest["classifier"]["temperatures"][rule]) for rule in RULES},
+            bank=DenoisingBank(**{key: tuple(v) if isinstance(v, list) else v for key, v in manifest["classifier"]["bank"].items()}),
+        )
+        _check(bundle)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{path} lacks what format {FORMAT} holds: {error!r}") from error
+    return bundle
+
+
+def checksum(manifest: Mapping[str, Any]) -> str:
+    """The SHA-256 of a manifest without its own checksum."""
+    rest = {key: value for key, value in manifest.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_MANIFEST_BYTES + 1)
+        if len(content) > _MAX_MANIFEST_BYTES:
+            raise BundleError(f"{path} is damaged: it has more than {_MAX_MANIFEST_BYTES} bytes")
+        manifest = json.loads(content)
+    except OSError as error:
+        raise BundleError(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is damaged: {error}") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise BundleError(f"{path} is damaged: it has no format number")
+    if manifest["format"] > FORMAT:
+        raise BundleError(f"{path} has format {manifest['format']}; this version reads up to {FORMAT}: update the toolkit")
+    if manifest.get("checksum") != checksum(manifest):
+        raise BundleError(f"{path} is damaged: its checksum does not fit its content")
+    return manifest
+
+
+def _read_graph(path: Path, sha256: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} can't be read: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise BundleError(f"{path} is damaged: its hash is not the manifest's")
+    return content
+
+
+def _check(bundle: Bundle) -> None:
+    """Refuse a manifest whose checksum fits but whose parts do not fit each other."""
+    missing = [name for name in GRAPHS if name not in bundle.graphs]
+    if missing:
+        raise ValueError(f"no {', '.join(missing)}")
+    if len(bundle.prior) != len(bundle.classes) or not all(0 < p <= 1 for p in bundle.prior):
+        raise ValueError("prior and classes do not fit")
+    if len(bundle.bank.times) != len(bundle.bank.weights) or not bundle.bank.times:
+        raise ValueError("times and weights of the denoising bank do not fit")
+    if bundle.defaults.rule not in RULES or not all(t > 0 and math.isfinite(t) for t in bundle.temperatures.values()):
+        raise ValueError("rule or temperatures")

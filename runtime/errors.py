@@ -1,0 +1,21 @@
+"""What can go wrong outside the program: each message is one line that names the thing at fault."""
+
+
+class RuntimeProblem(Exception):
+    """A problem in the world rather than in the code: a file missing or damaged, a value out of range."""
+
+
+class BundleError(RuntimeProblem):
+    """A bundle is missing, damaged, or of a format that this version does not read."""
+
+
+class DataError(RuntimeProblem):
+    """A data file or picture is damaged, or is not what its name says."""
+
+
+class MissingDataError(DataError):
+    """Files of a data set are not where they were looked for."""
+
+
+class ProviderError(RuntimeProblem):
+    """An execution provider was asked for that this onnxruntime does not have."""

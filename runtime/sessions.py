@@ -1,0 +1,69 @@
+"""The one place that opens onnxruntime sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from .errors import BundleError, ProviderError
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """How graphs are run.
+
+    threads: threads within an operator; 1 runs on the caller's thread. providers: onnxruntime's names, in order
+    of preference. arena: keep freed memory for the next run, faster and larger.
+    """
+
+    threads: int = 1
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    arena: bool = True
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ValueError(f"threads is at least 1, not {self.threads}")
+        available = available_providers()
+        for provider in self.providers:
+            if provider not in available:
+                raise ProviderError(f"there is no execution provider {provider!r} here, only {', '.join(available)}")
+        if not self.providers:
+            raise ProviderError(f"no execution provider given: there are {', '.join(available)}")
+
+
+def available_providers() -> list[str]:
+    """The execution providers of this onnxruntime."""
+    providers: list[str] = onnxruntime.get_available_providers()
+    return providers
+
+
+class Graph:
+    """One ONNX graph, ready to run; safe to share between threads."""
+
+    def __init__(self, content: bytes, name: str, settings: SessionSettings) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = settings.threads
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = settings.arena
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=list(settings.providers))
+        except Exception as error:  # onnxruntime's own exceptions have no common base class
+            raise BundleError(f"{name} can't be loaded: {' '.join(str(error).split())[:300]}") from error
+        self._inputs = [node.name for node in self._session.get_inputs()]
+
+    @property
+    def providers(self) -> list[str]:
+        """The execution providers in use."""
+        providers: list[str] = self._session.get_providers()
+        return providers
+
+    def __call__(self, *inputs: NDArray[np.generic], outputs: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
+        """Run on inputs in the graph's order."""
+        arrays: list[NDArray[np.float32]] = self._session.run(outputs, dict(zip(self._inputs, inputs, strict=True)))
+        return arrays

@@ -1,0 +1,72 @@
+"""Autoencoders: 28x28 images to a small spatial latent and back."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from training.blocks import InvertedBottleneck, SelfAttention, conv_norm_relu
+
+LATENT_SIZE = 7
+
+
+class AutoEncoder(nn.Module):
+    """Images (N, 1, 28, 28) in [0, 1] to latents (N, latent_channels, 7, 7) and back.
+
+    dim1, dim2: channels of encoder and decoder at 7x7; n_layers: inverted bottlenecks in each;
+    expansion: their inner width over their outer; dim3: channels of the decoder at 14x14;
+    n_heads: self-attention heads over the 49 positions (0: none).
+    """
+
+    variational = False
+
+    def __init__(
+        self,
+        latent_channels: int = 1,
+        dim1: int = 24,
+        dim2: int = 24,
+        dim3: int = 8,
+        n_layers: int = 2,
+        expansion: int = 3,
+        n_heads: int = 0,
+    ) -> None:
+        super().__init__()
+        self.latent_shape = (latent_channels, LATENT_SIZE, LATENT_SIZE)
+        self.encoder = nn.Sequential(
+            conv_norm_relu(1, 16, 5, stride=2),
+            conv_norm_relu(16, dim1, 3, stride=2),
+            *(InvertedBottleneck(dim1, expansion) for _ in range(n_layers)),
+            *([SelfAttention(dim1, n_heads)] if n_heads else []),
+            nn.Conv2d(dim1, latent_channels * (2 if self.variational else 1), 1),
+        )
+        self.decoder = nn.Sequential(
+            conv_norm_relu(latent_channels, dim2, 3),
+            *(InvertedBottleneck(dim2, expansion) for _ in range(n_layers)),
+            *([SelfAttention(dim2, n_heads)] if n_heads else []),
+            nn.Conv2d(dim2, 4 * dim3, 1),
+            nn.PixelShuffle(2),
+            conv_norm_relu(dim3, dim3, 3),
+            nn.Conv2d(dim3, 4, 3, padding=1),
+            nn.PixelShuffle(2),
+        )
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The latents' mean and, where the encoder is variational, log-variance; each (N, C, 7, 7)."""
+        return self.encoder(images), None
+
+    def decode_logits(self, latents: Tensor) -> Tensor:
+        """Log-odds of every pixel being ink, (N, 1, 28, 28)."""
+        return self.decoder(latents)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images in [0, 1], (N, 1, 28, 28)."""
+        return self.decode_logits(latents).sigmoid()
+
+
+class VarAutoEncoder(AutoEncoder):
+    """An autoencoder whose encoder gives a normal distribution (VAE, arXiv 1312.6114)."""
+
+    variational = True
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        mean, log_variance = self.encoder(images).chunk(2, dim=1)
+        return mean, log_variance.clamp(-12, 4)

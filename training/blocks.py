@@ -1,0 +1,52 @@
+"""Building blocks of the networks: inverted linear bottlenecks and self-attention over positions."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv_norm_relu(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolution without bias, batch norm, ReLU: three layers that an exporter folds into one."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
+
+
+class InvertedBottleneck(nn.Module):
+    """Expand, filter each channel, project linearly, add (MobileNetV2, arXiv 1801.04381). Maps (N, C, H, W)."""
+
+    def __init__(self, channels: int, expansion: int) -> None:
+        super().__init__()
+        hidden = channels * expansion
+        self.layers = nn.Sequential(
+            conv_norm_relu(channels, hidden, 1),
+            conv_norm_relu(hidden, hidden, 3, groups=hidden),
+            nn.Conv2d(hidden, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class SelfAttention(nn.Module):
+    """Every position of a map (N, C, H, W) attends to every other; the result is added."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        if channels % heads:
+            raise ValueError(f"{channels} channels can't be divided among {heads} attention heads")
+        self.heads = heads
+        self.norm = nn.BatchNorm2d(channels)
+        self.in_projection = nn.Conv2d(channels, 3 * channels, 1)
+        self.out_projection = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        projected = self.in_projection(self.norm(x)).reshape(batch, 3, self.heads, channels // self.heads, height * width)
+        query, key, value = projected.transpose(-1, -2).unbind(1)
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return x + self.out_projection(attended.transpose(-1, -2).reshape(x.shape))

@@ -1,0 +1,195 @@
+"""The class-conditional flow: a velocity field that carries noise to standardised latents.
+
+Time runs from noise, t = 0, to data, t = 1. The field is the closed form for independent Gaussian
+elements plus a network's correction, each scaled to unit variance as in EDM (arXiv 2206.00364,
+section 5), so that the network only learns what a Gaussian does not have.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from training.forward_mode import Dual, attend, conv, linear, normalise, scale_shift, silu
+
+N_FREQUENCIES = 8
+
+
+class Flow(nn.Module):
+    """Velocity v(x, t, y) for x (N, C, 7, 7), t (N,) in [0, 1], labels (N,) int64; label `classes` is "no class".
+
+    backbone: "mlp", residual layers on the flattened latent, or "conv", inverted bottlenecks on its map;
+    dim1: width of the layers or channels of the map; n_layers: how many; embedding: width of the vector of
+    class and time; expansion and n_heads (0: no self-attention) shape the conv backbone.
+    """
+
+    def __init__(
+        self,
+        classes: int = 10,
+        latent_channels: int = 1,
+        latent_size: int = 7,
+        backbone: Literal["mlp", "conv"] = "mlp",
+        dim1: int = 120,
+        n_layers: int = 3,
+        embedding: int = 16,
+        expansion: int = 3,
+        n_heads: int = 0,
+    ) -> None:
+        super().__init__()
+        self.null_label = classes
+        self.latent_shape = (latent_channels, latent_size, latent_size)
+        self.time_layer = nn.Linear(2 * N_FREQUENCIES, embedding)
+        self.label_embedding = nn.Embedding(classes + 1, embedding)
+        self.backbone: MlpBackbone | ConvBackbone
+        if backbone == "mlp":
+            self.backbone = MlpBackbone(math.prod(self.latent_shape), dim1, n_layers, embedding)
+        elif backbone == "conv":
+            self.backbone = ConvBackbone(latent_channels, dim1, n_layers, embedding, expansion, n_heads)
+        else:
+            raise ValueError(f"backbone is 'mlp' or 'conv', not {backbone!r}")
+        # Statistics of the data: latents are standardised by channel, and each element then has a mean and variance.
+        self.register_buffer("channel_mean", torch.zeros(latent_channels, 1, 1))
+        self.register_buffer("channel_std", torch.ones(latent_channels, 1, 1))
+        self.register_buffer("element_mean", torch.zeros(self.latent_shape))
+        self.register_buffer("element_variance", torch.ones(self.latent_shape))
+
+    channel_mean: Tensor
+    channel_std: Tensor
+    element_mean: Tensor
+    element_variance: Tensor
+
+    def set_statistics(self, latents: Tensor) -> None:
+        """Take the statistics from raw latents (N, C, 7, 7)."""
+        self.channel_mean.copy_(latents.mean((0, 2, 3)).view(-1, 1, 1))
+        self.channel_std.copy_(latents.std((0, 2, 3)).view(-1, 1, 1))
+        standardised = self.standardise(latents)
+        self.element_mean.copy_(standardised.mean(0))
+        self.element_variance.copy_(standardised.var(0).clamp_min(1e-4))
+
+    def standardise(self, latents: Tensor) -> Tensor:
+        """Raw latents to those that the flow models."""
+        return (latents - self.channel_mean) / self.channel_std
+
+    def unstandardise(self, latents: Tensor) -> Tensor:
+        """The flow's latents to those that the decoder takes."""
+        return latents * self.channel_std + self.channel_mean
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """The velocity, shape of x."""
+        return self._push(Dual(x), t, labels).value
+
+    def velocity_and_divergence(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The velocity, shape of x, and its exact divergence (N,)."""
+        size = math.prod(self.latent_shape)
+        directions = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, 1, *self.latent_shape)
+        result = self._push(Dual(x, directions.expand(size, x.shape[0], *self.latent_shape)), t, labels)
+        assert result.tangent is not None
+        return result.value, (result.tangent * directions).sum((0, 2, 3, 4))
+
+    def _push(self, x: Dual, t: Tensor, labels: Tensor) -> Dual:
+        time = t.view(-1, 1, 1, 1)
+        variance = (1 - time).square() + time.square() * self.element_variance
+        inverse = variance.rsqrt()
+        slope = (time * self.element_variance - (1 - time)) / variance
+        centred = Dual(x.value - time * self.element_mean, x.tangent)
+        gaussian = centred.map_linear(lambda value: slope * value)
+        correction = self.backbone(centred.map_linear(lambda value: inverse * value), self._condition(t, labels))
+        scaled = correction.map_linear(lambda value: self.element_variance.sqrt() * inverse * value)
+        total = gaussian + scaled
+        return Dual(self.element_mean + total.value, total.tangent)
+
+    def _condition(self, t: Tensor, labels: Tensor) -> Tensor:
+        angles = math.pi * t[:, None] * torch.arange(1, N_FREQUENCIES + 1, dtype=t.dtype, device=t.device)
+        waves = torch.cat([angles.cos(), angles.sin()], dim=1)
+        hidden = self.time_layer(waves) + self.label_embedding(labels)
+        return hidden * torch.sigmoid(hidden)
+
+
+class MlpBackbone(nn.Module):
+    """Residual layers on the flattened latent, modulated by the condition."""
+
+    def __init__(self, size: int, width: int, n_layers: int, embedding: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(size, width)
+        self.modulations = nn.ModuleList(nn.Linear(embedding, 2 * width) for _ in range(n_layers))
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(n_layers))
+        self.last = nn.Linear(width, size)
+        nn.init.zeros_(self.last.weight)
+        for modulation in self.modulations:
+            nn.init.zeros_(modulation.weight)
+
+    def forward(self, x: Dual, condition: Tensor) -> Dual:
+        hidden = linear(self.first, x.map_linear(lambda value: value.flatten(-3)))
+        for modulation, layer in zip(self.modulations, self.layers, strict=True):
+            scale, shift = modulation(condition).chunk(2, dim=-1)
+            hidden = hidden + linear(layer, silu(scale_shift(normalise(hidden, (-1,)), scale, shift)))
+        out = linear(self.last, normalise(hidden, (-1,)))
+        shape = x.value.shape[1:]
+        return out.map_linear(lambda value: value.unflatten(-1, shape))
+
+
+class ConvBackbone(nn.Module):
+    """Inverted bottlenecks on the latent's map between two 5x5 convolutions, modulated by the condition."""
+
+    def __init__(self, channels: int, width: int, n_layers: int, embedding: int, expansion: int, n_heads: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, 5, padding=2)
+        self.blocks = nn.ModuleList(ModulatedBottleneck(width, expansion, embedding) for _ in range(n_layers))
+        self.attention = ModulatedAttention(width, n_heads, embedding) if n_heads else None
+        self.last = nn.Conv2d(width, channels, 5, padding=2)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, x: Dual, condition: Tensor) -> Dual:
+        hidden = conv(self.first, x)
+        for block in self.blocks:
+            hidden = block(hidden, condition)
+        if self.attention is not None:
+            hidden = self.attention(hidden, condition)
+        return conv(self.last, normalise(hidden, (-3, -2, -1)))
+
+
+class ModulatedBottleneck(nn.Module):
+    """An inverted bottleneck behind a normalisation whose scale and shift the condition gives."""
+
+    def __init__(self, width: int, expansion: int, embedding: int) -> None:
+        super().__init__()
+        hidden = width * expansion
+        self.modulation = nn.Linear(embedding, 2 * width)
+        self.expand = nn.Conv2d(width, hidden, 1)
+        self.filter = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.project = nn.Conv2d(hidden, width, 1)
+
+    def forward(self, x: Dual, condition: Tensor) -> Dual:
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        hidden = conv(self.expand, scale_shift(normalise(x, (-3, -2, -1)), scale, shift))
+        return x + conv(self.project, silu(conv(self.filter, silu(hidden))))
+
+
+class ModulatedAttention(nn.Module):
+    """Self-attention over the positions behind a modulated normalisation."""
+
+    def __init__(self, width: int, heads: int, embedding: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"{width} channels can't be divided among {heads} attention heads")
+        self.heads = heads
+        self.modulation = nn.Linear(embedding, 2 * width)
+        self.query, self.key, self.value = (nn.Conv2d(width, width, 1) for _ in range(3))
+        self.out = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Dual, condition: Tensor) -> Dual:
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        hidden = scale_shift(normalise(x, (-3, -2, -1)), scale, shift)
+        query, key, value = (conv(layer, hidden).map_linear(self._split) for layer in (self.query, self.key, self.value))
+        map_size = x.value.shape[-2:]
+        attended = attend(query, key, value).map_linear(
+            lambda found: found.transpose(-1, -2).flatten(-3, -2).unflatten(-1, map_size)
+        )
+        return x + conv(self.out, attended)
+
+    def _split(self, maps: Tensor) -> Tensor:
+        """(..., C, H, W) to (..., heads, H W, C / heads)."""
+        return maps.flatten(-2).unflatten(-2, (self.heads, -1)).transpose(-1, -2)

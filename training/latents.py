@@ -1,0 +1,120 @@
+"""Encoded data sets: what a flow trains on.
+
+One ``ROOT/DATASET/latents/SPLIT-NAME.safetensors`` for each autoencoder: means, log-variances where it
+has them, labels for the parts train, validation and test, and the statistics that standardise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from runtime import datasets
+from runtime.errors import DataError, MissingDataError
+from runtime.tracking import Tracker, untracked
+from training import checkpoints
+from training.autoencoders import AutoEncoder
+from training.checkpoints import Version
+
+
+@dataclass(frozen=True)
+class LatentPart:
+    """Means float32 (N, C, 7, 7), log-variances likewise or None, labels int64 (N,)."""
+
+    mean: Tensor
+    log_variance: Tensor | None
+    labels: Tensor
+
+    def sample(self) -> Tensor:
+        """A draw from each latent's distribution; the mean where the encoder is deterministic."""
+        if self.log_variance is None:
+            return self.mean
+        return self.mean + torch.exp(0.5 * self.log_variance) * torch.randn_like(self.mean)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The parts of an encoded data set, and which checkpoint encoded it."""
+
+    parts: dict[str, LatentPart]
+    autoencoder_sha256: str
+
+
+def path_of(dataset: datasets.Dataset, root: Path, kind: str) -> Path:
+    """Where the latents of the autoencoder `kind` lie."""
+    return dataset.folder(root) / "latents" / f"{dataset.key}-{kind}.safetensors"
+
+
+def encode_dataset(
+    dataset: datasets.Dataset,
+    root: Path,
+    kind: str,
+    version: Version,
+    output: Path,
+    batch_size: int = 128,
+    device: torch.device | str = "cpu",
+    track: Tracker = untracked,
+) -> None:
+    """Encode all parts of a data set with a trained autoencoder into the file `output`."""
+    checkpoint_path = checkpoints.path_of(dataset.key, version, kind)
+    model = cast(AutoEncoder, checkpoints.load(checkpoint_path, device).network)
+    tensors: dict[str, Tensor] = {}
+    for part in datasets.PARTS:
+        data = datasets.load(dataset, root, part)
+        encoded = _encode(model, torch.from_numpy(data.images)[:, None], batch_size, device, track, part)
+        for name, tensor in zip(("mean", "log_variance"), encoded, strict=True):
+            if tensor is not None:
+                tensors[f"{part}.{name}"] = tensor
+        tensors[f"{part}.labels"] = torch.from_numpy(data.labels)
+    mean = tensors["train.mean"]
+    tensors["statistics.mean"], tensors["statistics.std"] = mean.mean((0, 2, 3)), mean.std((0, 2, 3))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    aside = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        save_file(tensors, aside, {"autoencoder": json.dumps({"kind": kind, "sha256": checkpoints.sha256(checkpoint_path)})})
+        aside.replace(output)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def load(path: Path) -> Latents:
+    """Read an encoded data set.
+
+    Raises MissingDataError where it is not there, DataError where it is damaged.
+    """
+    if not path.is_file():
+        raise MissingDataError(f"there are no latents at {path}: make them with encode-dataset")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            source: dict[str, Any] = json.loads(file.metadata()["autoencoder"])
+        parts = {
+            part: LatentPart(tensors[f"{part}.mean"], tensors.get(f"{part}.log_variance"), tensors[f"{part}.labels"])
+            for part in datasets.PARTS
+        }
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+    return Latents(parts, source["sha256"])
+
+
+@torch.no_grad()
+def _encode(
+    model: AutoEncoder, images: Tensor, batch_size: int, device: torch.device | str, track: Tracker, label: str
+) -> tuple[Tensor, Tensor | None]:
+    means, log_variances = [], []
+    batches = images.split(batch_size)
+    for batch in track(batches, len(batches), f"encoding {label}"):
+        mean, log_variance = model.encode(batch.to(device).float() / 255)
+        means.append(mean.cpu())
+        if log_variance is not None:
+            log_variances.append(log_variance.cpu())
+    return torch.cat(means), torch.cat(log_variances) if log_variances else None

@@ -1,0 +1,78 @@
+"""Training objectives, each a mean over the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.autoencoders import AutoEncoder
+
+FEATURE_WEIGHT = 40.0
+
+
+class VelocityField(Protocol):
+    def __call__(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor: ...
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(0, I)) in nats, summed over a latent: (N,)."""
+    terms = mean.square() + log_variance.exp() - log_variance - 1
+    return 0.5 * terms.flatten(1).sum(1)
+
+
+def autoencoder_losses(
+    model: AutoEncoder,
+    images: Tensor,
+    alpha: float,
+    features: Callable[[Tensor], list[Tensor]],
+) -> dict[str, Tensor]:
+    """Reconstruction loss plus alpha times the KL divergence, for images (N, 1, 28, 28) in [0, 1].
+
+    The reconstruction loss of an image is its binary cross-entropy in nats, summed over pixels, plus
+    FEATURE_WEIGHT times the L1 distance in a classifier's features (arXiv 1603.08155).
+    """
+    latents, log_variance = model.encode(images)
+    losses = {}
+    if log_variance is not None:
+        losses["kl"] = kl_divergence(latents, log_variance).mean()
+        if model.training:
+            latents = latents + torch.exp(0.5 * log_variance) * torch.randn_like(latents)
+    logits = model.decode_logits(latents)
+    losses["cross_entropy"] = F.binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(1).mean()
+    losses["features"] = feature_distance(features, logits.sigmoid(), images)
+    losses["loss"] = losses["cross_entropy"] + FEATURE_WEIGHT * losses["features"] + alpha * losses.get("kl", torch.zeros(()))
+    return losses
+
+
+def feature_distance(features: Callable[[Tensor], list[Tensor]], images: Tensor, targets: Tensor) -> Tensor:
+    """Mean absolute difference of features over their mean size, summed over the layers."""
+    with torch.no_grad():
+        wanted = features(targets)
+    return torch.stack(
+        [(found - goal).abs().mean() / goal.abs().mean() for found, goal in zip(features(images), wanted, strict=True)]
+    ).sum()
+
+
+def sample_times(count: int, device: torch.device) -> Tensor:
+    """Logit-normal times in (0, 1), which keep away from the ends (arXiv 2403.03206, section 3.1): (count,)."""
+    return torch.sigmoid(torch.randn(count, device=device))
+
+
+def flow_matching_loss(flow: VelocityField, latents: Tensor, labels: Tensor, null_label: int, dropout: float) -> Tensor:
+    """Squared error of the velocity along straight paths from noise to latents (arXiv 2210.02747, eq. 23), a mean over elements.
+
+    A share `dropout` of the labels is replaced by `null_label`, so that one network learns the guided and the
+    unguided field (arXiv 2207.12598).
+    """
+    t = sample_times(len(latents), latents.device)
+    noise = torch.randn_like(latents)
+    if dropout:
+        dropped = torch.rand(len(labels), device=labels.device) < dropout
+        labels = torch.where(dropped, null_label, labels)
+    time = t.view(-1, *[1] * (latents.ndim - 1))
+    x = (1 - time) * noise + time * latents
+    return F.mse_loss(flow(x, t, labels), latents - noise)

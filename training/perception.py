@@ -1,0 +1,49 @@
+"""A small classifier whose features say how alike two images look: the yardstick of the reconstruction loss."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from runtime.tracking import Tracker, untracked
+
+
+class FeatureNetwork(nn.Module):
+    """Images (N, 1, 28, 28) in [0, 1] to class logits; `features` gives its three layers' activations."""
+
+    def __init__(self, classes: int = 10, width: int = 12) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [nn.Conv2d(1, width, 3, padding=1), nn.Conv2d(width, 2 * width, 3, padding=1), nn.Conv2d(2 * width, 4 * width, 3, padding=1)]
+        )
+        self.head = nn.Linear(4 * width * 49, classes)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Activations at 28x28, 14x14 and 7x7."""
+        found: list[Tensor] = []
+        x = images
+        for layer in self.layers:
+            if found:
+                x = F.max_pool2d(x, 2)
+            x = F.relu(layer(x))
+            found.append(x)
+        return found
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images)[-1].flatten(1))
+
+
+def train_feature_network(
+    images: Tensor, labels: Tensor, classes: int, steps: int, batch_size: int, track: Tracker = untracked
+) -> FeatureNetwork:
+    """Train on uint8 images (N, 1, 28, 28) for `steps` steps; returns it frozen."""
+    network = FeatureNetwork(classes).to(images.device)
+    optimiser = torch.optim.Adam(network.parameters(), 2e-3)
+    for _ in track(range(steps), steps, "features"):
+        chosen = torch.randint(len(images), (batch_size,), device=images.device)
+        loss = F.cross_entropy(network(images[chosen].float() / 255), labels[chosen])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,54 @@
+"""What training writes down about itself: the description in a checkpoint and the log beside it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runtime.datasets import Dataset
+from training.checkpoints import log_path
+from training.loop import Options
+
+
+class EpochLog:
+    """Writes each epoch's record as a line of JSON beside the checkpoint, and reports it in words."""
+
+    def __init__(self, checkpoint: Path, report: Callable[[str], None]) -> None:
+        self._path = log_path(checkpoint)
+        self._report = report
+        self.last: dict[str, Any] = {}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text("")
+
+    def write(self, record: dict[str, Any]) -> None:
+        self.last = record
+        with self._path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        self._report(f"epoch {record['epoch']}: train {in_words(record['train'])}; test {in_words(record['test'])}; {record['seconds']:.1f} s")
+
+
+def describe(dataset: Dataset, options: Options, record: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What a checkpoint says of its training, as JSON values."""
+    return {
+        "dataset": dataset.key,
+        "lr": options.lr,
+        "total_epochs": options.total_epochs,
+        "batch_size": options.batch_size,
+        "milestones": list(options.milestones),
+        "gamma": options.gamma,
+        "seed": options.seed,
+        "ema_decay": options.ema_decay,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "last_epoch": record,
+        **more,
+    }
+
+
+def in_words(losses: dict[str, float]) -> str:
+    """Named figures in a line."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in losses.items())

@@ -11,24 +11,26 @@ import click
 from commands import options as flags
 from runtime import __version__
 from runtime.bayes import RULES
-from runtime.errors import RuntimeProblem
+from runtime.errors import ToolkitError
 
 
-class MilestonesCommand(click.Command):
-    """Lets --milestones take any number of values: --milestones 15 20 25."""
+class VariadicCommand(click.Command):
+    """Lets options that may be repeated take several values at once: --milestones 15 20 25."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        repeatable = {
+            name for param in self.params if isinstance(param, click.Option) and param.multiple for name in param.opts
+        }
         expanded: list[str] = []
-        within = False
+        option, values = "", 0
         for word in args:
-            if within and not word.startswith("-"):
-                expanded += ["--milestones", word]
-                continue
-            within = word == "--milestones"
-            if not within:
-                expanded.append(word)
-        if args and within and args[-1] == "--milestones":
-            raise click.UsageError("--milestones needs a value.", ctx)
+            if word.startswith("--"):
+                option, values = word, 0
+            elif option in repeatable:
+                values += 1
+                if values > 1:
+                    expanded.append(option)
+            expanded.append(word)
         return super().parse_args(ctx, expanded)
 
 
@@ -38,27 +40,53 @@ def cli() -> None:
     """Tiny generative models of 28x28 images: train, export, generate, classify."""
 
 
-@cli.command(cls=MilestonesCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@cli.command(cls=VariadicCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.option("--model", type=click.Choice(["autoencoder", "vae", "flow"]), help="What to train.")
 @flags.dataset_options
-@click.option("--model-version", type=click.Choice(["dev", "main"]), help="Go on from this checkpoint.  [default: fresh weights]")
+@click.option(
+    "--model-version", type=click.Choice(["dev", "main"]), help="Go on from this checkpoint.  [default: fresh weights]"
+)
 @click.option("--lr", type=flags.Number(1e-8, 10), default=1e-3, show_default=True, help="Learning rate.")
 @click.option("--total-epochs", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--milestones", type=click.IntRange(1), multiple=True, metavar="EPOCH...", help="Epochs at which the rate is multiplied by gamma; without any it falls to 0 along a cosine.")
+@click.option(
+    "--milestones",
+    type=click.IntRange(1),
+    multiple=True,
+    metavar="EPOCH...",
+    help="Epochs at which the rate is multiplied by gamma; without any it falls to 0 along a cosine.",
+)
 @click.option("--gamma", type=flags.Number(1e-6, 1), default=0.2, show_default=True)
-@click.option("--alpha", type=flags.Number(0, 1000), default=0.2, show_default=True, help="Weight of KL against the reconstruction (vae).")
-@click.option("--autoencoder", type=click.Choice(["autoencoder", "vae"]), help="Whose latents a flow learns.  [default: the shipped one]")
-@click.option("--latents", type=click.Path(path_type=Path, dir_okay=False), help="File of the encoded data set.  [default: under --root]")
-@click.option("--sample-latents", is_flag=True, help="A flow learns draws from the vae's distributions rather than their means.")
+@click.option(
+    "--alpha",
+    type=flags.Number(0, 1000),
+    default=0.2,
+    show_default=True,
+    help="Weight of KL against the reconstruction (vae).",
+)
+@click.option(
+    "--autoencoder",
+    type=click.Choice(["autoencoder", "vae"]),
+    help="Whose latents a flow learns.  [default: the shipped one]",
+)
+@click.option(
+    "--latents",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of the encoded data set.  [default: under --root]",
+)
+@click.option(
+    "--sample-latents", is_flag=True, help="A flow learns draws from the vae's distributions rather than their means."
+)
 @flags.data_options
 @flags.device_option
 @flags.seed_option
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of torch.  [default: torch's own choice]")
-@click.option("--promote/--no-promote", default=None, help="Make the result the main checkpoint, or not, without asking.")
+@click.option(
+    "--promote/--no-promote", default=None, help="Make the result the main checkpoint, or not, without asking."
+)
 @click.option("--recipe", metavar="NAME", help="Run all stages of a shipped model's recipe instead.")
 @click.pass_context
-def train(ctx: click.Context, **given: Any) -> None:
-    """Train a network; any further --NAME VALUE goes to its constructor.
+def train(ctx: click.Context, /, **given: Any) -> None:
+    r"""Train a network; any further --NAME VALUE goes to its constructor.
 
     The dev checkpoint is overwritten at every epoch. A flow trains on an encoded data set.
 
@@ -86,11 +114,19 @@ def train(ctx: click.Context, **given: Any) -> None:
         click.echo(run_recipe(given["recipe"], given["root"], given["latents"], device, given["num_workers"]))
         return
     run = Options(
-        device=device, **{key: given[key] for key in ("lr", "total_epochs", "batch_size", "milestones", "gamma", "seed", "num_workers")}
+        device=device,
+        **{
+            key: given[key]
+            for key in ("lr", "total_epochs", "batch_size", "milestones", "gamma", "seed", "num_workers")
+        },
     )
     shared = {key: given[key] for key in ("root", "model", "alpha", "autoencoder", "latents", "sample_latents")}
     training = Training(
-        dataset=find(given["dataset"], given["split"]), options=run, network=ctx.args, initial=given["model_version"], **shared
+        dataset=find(given["dataset"], given["split"]),
+        options=run,
+        network=ctx.args,
+        initial=given["model_version"],
+        **shared,
     )
     click.echo(train_one(training, given["promote"]))
 
@@ -99,9 +135,11 @@ def train(ctx: click.Context, **given: Any) -> None:
 @flags.dataset_options
 @flags.model_options
 @flags.data_options
-@click.option("--latents", type=click.Path(path_type=Path, dir_okay=False), help="File to write.  [default: under --root]")
+@click.option(
+    "--latents", type=click.Path(path_type=Path, dir_okay=False), help="File to write.  [default: under --root]"
+)
 def encode_dataset(**given: Any) -> None:
-    """Write a trained autoencoder's latents of a whole data set, which a flow trains on.
+    r"""Write a trained autoencoder's latents of a whole data set, which a flow trains on.
 
     \b
     Example:
@@ -112,17 +150,31 @@ def encode_dataset(**given: Any) -> None:
     from runtime.datasets import find
 
     dataset, device = find(given["dataset"], given["split"]), torch_device(given["device"])
-    click.echo(encode(dataset, given["root"], given["model"], given["model_version"], given["latents"], given["batch_size"], device))
+    click.echo(
+        encode(
+            dataset,
+            given["root"],
+            given["model"],
+            given["model_version"],
+            given["latents"],
+            given["batch_size"],
+            device,
+        )
+    )
 
 
 @cli.command()
 @flags.dataset_options
 @flags.model_options
 @flags.autoencoder_version_option
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder of the bundle.  [default: models_onnx/NAME]")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the bundle.  [default: models_onnx/NAME]",
+)
 @flags.sampling_options
 def export(**given: Any) -> None:
-    """Turn checkpoints into a bundle, once its graphs match torch.
+    r"""Turn checkpoints into a bundle, once its graphs match torch.
 
     --weight, --diffusion and --steps become the bundle's defaults.
 
@@ -131,24 +183,34 @@ def export(**given: Any) -> None:
       python cli.py export --dataset MNIST
     """
     _require_training()
-    from commands.models import shipped_kind
+    from commands.models import bundled_kind
     from commands.train import DEFAULT_KIND
     from commands.train import export as export_one
     from export.bundles import SamplingDefaults, Source
     from runtime.datasets import find
 
     dataset = find(given["dataset"], given["split"])
-    source = Source(dataset, given["model"] or shipped_kind(dataset) or DEFAULT_KIND, given["autoencoder_version"], given["model_version"])
+    source = Source(
+        dataset,
+        given["model"] or bundled_kind(dataset) or DEFAULT_KIND,
+        given["autoencoder_version"],
+        given["model_version"],
+    )
     chosen = {key: given[key] for key in ("weight", "diffusion", "steps") if given[key] is not None}
     click.echo(export_one(source, given["output"], SamplingDefaults(**chosen)))
 
 
-@cli.command()
+@cli.command(cls=VariadicCommand)
 @flags.dataset_options
 @flags.model_options
 @flags.autoencoder_version_option
 @flags.sampling_options
-@click.option("--labels", metavar="CLASS...", multiple=True, help="Class name or index, repeated as often as you like, or a list with commas; cycled.  [default: all classes in turn]")
+@click.option(
+    "--labels",
+    metavar="CLASS...",
+    multiple=True,
+    help="Class names or indices, with spaces or commas between, cycled.  [default: all classes in turn]",
+)
 @flags.grid_options
 @flags.output_option(".png", ".npz")
 @click.option("--num", type=click.IntRange(0, 10**9), help="How many images in an .npz.  [default: a page's]")
@@ -156,11 +218,11 @@ def export(**given: Any) -> None:
 @flags.batch_size_option
 @flags.threads_option
 def generate(**given: Any) -> None:
-    """Draw a page (.png) or an archive (.npz) of new images.
+    r"""Draw a page (.png) or an archive (.npz) of new images.
 
     \b
     Example:
-      python cli.py generate --dataset MNIST --labels 3,1,4 --output digits.png
+      python cli.py generate --dataset MNIST --labels 3 1 4 --output digits.png
       python cli.py generate --num 10000 --output samples.npz
     """
     from commands.generate import generate as generate_page
@@ -179,11 +241,17 @@ def generate(**given: Any) -> None:
 @flags.autoencoder_version_option
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="How many classes to name.")
 @click.option("--rule", type=click.Choice(RULES), help="How to score classes.  [default: the bundle's]")
-@click.option("--invert", type=click.Choice(["auto", "yes", "no"]), default="auto", show_default=True, help="Models know light on dark; auto inverts pictures with a light border.")
+@click.option(
+    "--invert",
+    type=click.Choice(["auto", "yes", "no"]),
+    default="auto",
+    show_default=True,
+    help="Models know light on dark; auto inverts pictures with a light border.",
+)
 @flags.threads_option
 @flags.json_option
 def classify(**given: Any) -> None:
-    """Name the most probable classes of image files.
+    r"""Name the most probable classes of image files.
 
     \b
     Example:
@@ -205,7 +273,7 @@ def classify(**given: Any) -> None:
 @flags.threads_option
 @flags.json_option
 def test(**given: Any) -> None:
-    """Measure accuracy by Bayes' rule, and the autoencoder's losses, on the test set.
+    r"""Measure accuracy by Bayes' rule, and the autoencoder's losses, on the test set.
 
     \b
     Example:
@@ -227,7 +295,7 @@ def test(**given: Any) -> None:
 @flags.output_option(".png")
 @flags.threads_option
 def test_reconstruction(**given: Any) -> None:
-    """Draw test images beside their reconstructions.
+    r"""Draw test images beside their reconstructions.
 
     \b
     Example:
@@ -236,17 +304,18 @@ def test_reconstruction(**given: Any) -> None:
     from commands.models import Choice
     from commands.test import test_reconstruction as draw
 
-    version = given["model_version"]
-    choice = Choice.from_flags(given | {"autoencoder_version": version})
-    del given
-    click.echo(draw(choice, **{}))
+    given["autoencoder_version"] = given["model_version"]
+    choice = Choice.from_flags(given)
+    for unused in ("batch_size", "num_workers"):
+        given.pop(unused)
+    click.echo(draw(choice, **given))
 
 
 @cli.command()
 @click.argument("name", required=False)
 @flags.json_option
 def info(name: str | None, as_json: bool) -> None:
-    """Describe the shipped bundles, or one by name or folder, after verifying its hashes.
+    r"""Describe the shipped bundles, or one by name or folder, after verifying its hashes.
 
     \b
     Example:
@@ -270,7 +339,7 @@ def main() -> None:
     except click.ClickException as error:
         click.echo(f"Error: {error.format_message()}", err=True)
         status = error.exit_code
-    except RuntimeProblem as error:
+    except ToolkitError as error:
         click.echo(f"Error: {error}", err=True)
         status = 1
     except OSError as error:

@@ -36,5 +36,9 @@ def classify(choice: Choice, files: Sequence[Path], top: int, rule: Rule | None,
             }
             for path, row, order in zip(files, posterior, best, strict=True)
         ]
-        versions = {"bundle": model.bundle.name, "checksum": model.bundle.checksum, "rule": rule or model.bundle.defaults.rule}
+        versions = {
+            "bundle": model.bundle.name,
+            "checksum": model.bundle.checksum,
+            "rule": rule or model.bundle.defaults.rule,
+        }
         return json.dumps({**versions, "seconds": seconds, "images": results})

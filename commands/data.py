@@ -32,7 +32,9 @@ def ensure_data(dataset: Dataset, root: Path) -> None:
         raise MissingDataError(f"{looked_for}; downloading needs torchvision: pip install '.[train]'")
     note(f"{looked_for}: downloading {dataset.name}")
     command = [sys.executable, "-m", "training.download", dataset.key, str(root)]
-    result = subprocess.run(command, cwd=Path(__file__).resolve().parent.parent, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, cwd=Path(__file__).resolve().parent.parent, capture_output=True, text=True, check=False
+    )
     if result.returncode or datasets.missing_files(dataset, root):
         reason = (result.stderr.strip().splitlines() or ["torchvision brought other files"])[-1]
         raise MissingDataError(f"{looked_for}, and downloading failed: {reason[:200]}")

@@ -33,7 +33,9 @@ def generate(
     """Generate and write; returns a line that says what and where."""
     path = output or Path(f"generate-{choice.dataset.key}.png")
     if num is not None and path.suffix == ".png":
-        raise click.UsageError(f"--num goes with an .npz --output; a page has --height times --width images, not {num}.")
+        raise click.UsageError(
+            f"--num goes with an .npz --output; a page has --height times --width images, not {num}."
+        )
     count = height * width if num is None else num
     with opened(choice) as model:
         cycle = _label_indices(labels, model.classes)
@@ -60,7 +62,9 @@ def _label_indices(names: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
     for name in names:
         index = by_name.get(name, indices.get(name, lowered.get(name.lower())))
         if index is None:
-            raise click.UsageError(f"--labels: {name!r} is no class; there are {', '.join(classes)}, or 0 to {len(classes) - 1}.")
+            raise click.UsageError(
+                f"--labels: {name!r} is no class; there are {', '.join(classes)}, or 0 to {len(classes) - 1}."
+            )
         found.append(index)
     return np.array(found)
 

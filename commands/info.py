@@ -19,18 +19,19 @@ def info(name: str | None, as_json: bool) -> str:
     """All shipped bundles, or the one called `name` (or in that folder); lines for people or one JSON object."""
     names = [name] if name else bundles.shipped()
     found = [_facts(bundles.read(each), detailed=name is not None) for each in names]
-    machine = {
-        "versions": {
-            "toolkit": runtime.__version__, "python": platform.python_version(), "numpy": np.__version__,
-            "onnxruntime": onnxruntime.__version__, "pillow": PIL.__version__,
-        },
-        "providers": available_providers(),
-    }  # fmt: skip
+    versions = {
+        "toolkit": runtime.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "pillow": PIL.__version__,
+    }
+    providers = available_providers()
     if as_json:
-        return json.dumps({"bundles": found, **machine})
+        return json.dumps({"bundles": found, "versions": versions, "providers": providers})
     lines = [line for facts in found for line in _lines(facts)] or ["no bundles are shipped"]
-    versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
-    return "\n".join([*lines, f"versions: {versions}", f"execution providers: {', '.join(machine['providers'])}"])
+    in_words = ", ".join(f"{package} {version}" for package, version in versions.items())
+    return "\n".join([*lines, f"versions: {in_words}", f"execution providers: {', '.join(providers)}"])
 
 
 def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:
@@ -76,17 +77,21 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             f"  trained   {_trained(facts['provenance'])}",
         ]
         lines += [
-            f"  {file:16s} {of['bytes']:>9,} bytes, {of['parameters']:>7,} parameters, {of['multiply_adds']:>9,} multiply-adds a row, "
-            f"{of['largest_error']:.0e} off torch, sha256 {of['sha256'][:12]}"
+            f"  {file:16s} {of['bytes']:>9,} bytes, {of['parameters']:>7,} parameters, "
+            f"{of['multiply_adds']:>9,} multiply-adds a row, {of['largest_error']:.0e} off torch"
             for file, of in facts["files"].items()
         ]
     return lines
 
 
 def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items())
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
+    )
 
 
 def _trained(provenance: dict[str, Any]) -> str:
     networks = {name: facts for name, facts in provenance.items() if name != "versions"}
-    return "; ".join(f"{name} {facts['total_epochs']} epochs, checkpoint {facts['sha256'][:12]}" for name, facts in networks.items())
+    return "; ".join(
+        f"{name} {facts['total_epochs']} epochs, checkpoint {facts['sha256'][:12]}" for name, facts in networks.items()
+    )

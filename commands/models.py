@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import click
 
@@ -15,6 +16,7 @@ from runtime import bundle as bundles
 from runtime.datasets import Dataset, find
 from runtime.sessions import available_providers
 
+EXPORTED = Path("models_onnx")  # of the current directory
 NEEDS_TORCH = "needs torch: pip install '.[train]'"
 
 
@@ -24,8 +26,8 @@ class Choice:
 
     dataset: Dataset
     kind: str | None = None  # "autoencoder" or "vae"; None is the shipped one
-    version: str = "main"
-    autoencoder_version: str = "main"
+    version: Literal["dev", "main"] = "main"
+    autoencoder_version: Literal["dev", "main"] = "main"
     device: str = "auto"
     threads: int = 1
 
@@ -52,7 +54,7 @@ def opened(choice: Choice, flow_needed: bool = True) -> Iterator[runtime.Model]:
     """
     providers = _providers(choice.device)
     if choice.version == choice.autoencoder_version == "main" and _ships(choice):
-        yield runtime.load(choice.dataset.key, threads=choice.threads, providers=providers)
+        yield runtime.load(bundle_folder(choice.dataset), threads=choice.threads, providers=providers)
         return
     source = _source(choice)
     from export.bundles import temporary_bundle
@@ -62,11 +64,18 @@ def opened(choice: Choice, flow_needed: bool = True) -> Iterator[runtime.Model]:
         yield runtime.load(folder, threads=choice.threads, providers=providers)
 
 
-def shipped_kind(dataset: Dataset) -> str | None:
+def bundle_folder(dataset: Dataset) -> Path:
+    """Where the data set's bundle lies, or would: exported here, or else shipped with the package."""
+    exported = EXPORTED / dataset.key
+    return exported if (exported / bundles.MANIFEST).is_file() else bundles.SHIPPED / dataset.key
+
+
+def bundled_kind(dataset: Dataset) -> str | None:
     """The autoencoder in the data set's bundle, or None where there is no bundle."""
-    if dataset.key not in bundles.shipped():
+    folder = bundle_folder(dataset)
+    if not (folder / bundles.MANIFEST).is_file():
         return None
-    return str(bundles.read(dataset.key).manifest["autoencoder"])
+    return str(bundles.read(folder).manifest["autoencoder"])
 
 
 def require_training() -> None:
@@ -75,31 +84,37 @@ def require_training() -> None:
 
     missing = [name for name in ("torch", "onnx", "onnxscript", "safetensors") if find_spec(name) is None]
     if missing:
-        raise runtime.RuntimeProblem(f"this {NEEDS_TORCH} (missing: {', '.join(missing)})")
+        raise runtime.ToolkitError(f"this {NEEDS_TORCH} (missing: {', '.join(missing)})")
 
 
 def _ships(choice: Choice) -> bool:
-    kind = shipped_kind(choice.dataset)
+    kind = bundled_kind(choice.dataset)
     return kind is not None and choice.kind in (None, kind)
 
 
 def _source(choice: Choice) -> Any:
     try:
         require_training()
-    except runtime.RuntimeProblem as error:
+    except runtime.ToolkitError as error:
         asked = f"the {choice.version} {choice.kind or 'model'} of {choice.dataset.key}"
-        raise runtime.BundleError(f"{asked} is not among the bundles ({', '.join(bundles.shipped())}), and {error}") from error
+        raise runtime.BundleError(
+            f"{asked} is not among the bundles ({', '.join(bundles.shipped())}), and {error}"
+        ) from error
     from export.bundles import Source
 
-    return Source(choice.dataset, choice.kind or shipped_kind(choice.dataset) or "vae", choice.autoencoder_version, choice.version)
+    return Source(
+        choice.dataset, choice.kind or bundled_kind(choice.dataset) or "vae", choice.autoencoder_version, choice.version
+    )
 
 
 def _providers(device: str) -> tuple[str, ...]:
-    """onnxruntime's providers for --device."""
+    """Onnxruntime's providers for --device."""
     cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
     kind = device.partition(":")[0]
     if kind == "cpu" or (kind == "auto" and cuda not in available_providers()):
         return (cpu,)
     if kind in ("auto", "cuda"):
         return (cuda, cpu)
-    raise click.UsageError(f"--device is auto, cpu or cuda here, not {device!r}; onnxruntime has {', '.join(available_providers())}.")
+    raise click.UsageError(
+        f"--device is auto, cpu or cuda here, not {device!r}; onnxruntime has {', '.join(available_providers())}."
+    )

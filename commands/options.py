@@ -14,7 +14,7 @@ from runtime import datasets
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Number(click.ParamType):
+class Number(click.ParamType[float]):
     """A finite number within bounds, both allowed."""
 
     name = "number"
@@ -37,7 +37,9 @@ def dataset_options(command: Command) -> Command:
     return _all(
         command,
         click.option("--dataset", type=click.Choice(datasets.NAMES), default="MNIST", show_default=True),
-        click.option("--split", type=click.Choice(datasets.SPLITS), default="balanced", show_default=True, help="EMNIST only."),
+        click.option(
+            "--split", type=click.Choice(datasets.SPLITS), default="balanced", show_default=True, help="EMNIST only."
+        ),
     )
 
 
@@ -45,9 +47,21 @@ def data_options(command: Command) -> Command:
     """--root, --batch-size and --num-workers: where data are read and how."""
     return _all(
         command,
-        click.option("--root", type=click.Path(path_type=Path, file_okay=False), default="data", show_default=True, help="Folder of the data sets."),
+        click.option(
+            "--root",
+            type=click.Path(path_type=Path, file_okay=False),
+            default="data",
+            show_default=True,
+            help="Folder of the data sets.",
+        ),
         batch_size_option,
-        click.option("--num-workers", type=click.IntRange(0, 64), default=0, show_default=True, help="Processes that load batches in training; 0 is none."),
+        click.option(
+            "--num-workers",
+            type=click.IntRange(0, 64),
+            default=0,
+            show_default=True,
+            help="Processes that load batches in training; 0 is none.",
+        ),
     )
 
 
@@ -55,8 +69,18 @@ def model_options(command: Command) -> Command:
     """--model, --model-version and --device: which model, run on what."""
     return _all(
         command,
-        click.option("--model", type=click.Choice(["autoencoder", "vae"]), help="Which autoencoder goes with the flow.  [default: the shipped one]"),
-        click.option("--model-version", type=click.Choice(["dev", "main"]), default="main", show_default=True, help="dev is the last training's checkpoint."),
+        click.option(
+            "--model",
+            type=click.Choice(["autoencoder", "vae"]),
+            help="Which autoencoder goes with the flow.  [default: the shipped one]",
+        ),
+        click.option(
+            "--model-version",
+            type=click.Choice(["dev", "main"]),
+            default="main",
+            show_default=True,
+            help="dev is the last training's checkpoint.",
+        ),
         device_option,
     )
 
@@ -66,7 +90,11 @@ def sampling_options(command: Command) -> Command:
     return _all(
         command,
         click.option("--weight", type=Number(0, 100), help="Guidance weight: 1 is none.  [default: the bundle's]"),
-        click.option("--diffusion", type=Number(0, 10), help="sigma(t) = diffusion * (1 - t): 0 is the ODE.  [default: the bundle's]"),
+        click.option(
+            "--diffusion",
+            type=Number(0, 10),
+            help="sigma(t) = diffusion * (1 - t): 0 is the ODE.  [default: the bundle's]",
+        ),
         click.option("--steps", type=click.IntRange(1, 1000), help="Steps of the solver.  [default: the bundle's]"),
     )
 
@@ -76,18 +104,32 @@ def grid_options(command: Command) -> Command:
     return _all(
         command,
         click.option("--height", type=click.IntRange(1, 1000), default=8, show_default=True, help="Rows of the page."),
-        click.option("--width", type=click.IntRange(1, 1000), default=8, show_default=True, help="Columns of the page."),
-        click.option("--scale", type=Number(0.05, 10), default=0.8, show_default=True, help="Size of a cell; 1 is 100 pixels."),
+        click.option(
+            "--width", type=click.IntRange(1, 1000), default=8, show_default=True, help="Columns of the page."
+        ),
+        click.option(
+            "--scale", type=Number(0.05, 10), default=0.8, show_default=True, help="Size of a cell; 1 is 100 pixels."
+        ),
     )
 
 
-batch_size_option = click.option("--batch-size", type=click.IntRange(1, 1 << 20), default=128, show_default=True, help="Images at a time.")
-device_option = click.option("--device", default="auto", show_default=True, metavar="[auto|cpu|cuda|...]", help="auto: a GPU if there is one.")
-threads_option = click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Threads of onnxruntime.")
+batch_size_option = click.option(
+    "--batch-size", type=click.IntRange(1, 1 << 20), default=128, show_default=True, help="Images at a time."
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="[auto|cpu|cuda|...]", help="auto: a GPU if there is one."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Threads of onnxruntime."
+)
 seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 autoencoder_version_option = click.option(
-    "--autoencoder-version", type=click.Choice(["dev", "main"]), default="main", show_default=True, help="Version of the autoencoder beside the flow."
+    "--autoencoder-version",
+    type=click.Choice(["dev", "main"]),
+    default="main",
+    show_default=True,
+    help="Version of the autoencoder beside the flow.",
 )
 
 
@@ -102,7 +144,10 @@ def output_option(*endings: str) -> Callable[[Command], Command]:
         return path
 
     return click.option(
-        "--output", type=click.Path(path_type=Path, dir_okay=False), callback=check, help=f"File to write; ends in {' or '.join(endings)}."
+        "--output",
+        type=click.Path(path_type=Path, dir_okay=False),
+        callback=check,
+        help=f"File to write; ends in {' or '.join(endings)}.",
     )
 
 

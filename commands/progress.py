@@ -25,16 +25,17 @@ def track(items: Iterable[T], total: int, label: str) -> Iterable[T]:
 
 
 def _bar(items: Iterable[T], total: int, label: str) -> Iterator[T]:
-    started = time.monotonic()
+    started, done = time.monotonic(), 0
+
+    def rate(_: T | None) -> str:
+        return f"{done / max(time.monotonic() - started, 1e-9):,.1f}/s"
+
     with click.progressbar(
-        items,
-        length=total,
-        label=label,
-        file=sys.stderr,
-        show_pos=True,
-        item_show_func=lambda _: f"{bar.pos / max(time.monotonic() - started, 1e-9):,.1f}/s",
+        items, length=total, label=label, file=sys.stderr, show_pos=True, item_show_func=rate
     ) as bar:
-        yield from bar
+        for item in bar:
+            done += 1
+            yield item
 
 
 def _lines(items: Iterable[T], total: int, label: str) -> Iterator[T]:

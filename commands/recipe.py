@@ -38,7 +38,9 @@ def run_recipe(name: str, root: Path, latents: Path | None, device: torch.device
 def _read(name: str) -> dict[str, Any]:
     path = FOLDER / f"{name}.toml"
     if not path.is_file():
-        raise click.UsageError(f"no recipe {name!r}; there are {', '.join(sorted(each.stem for each in FOLDER.glob('*.toml')))}.")
+        raise click.UsageError(
+            f"no recipe {name!r}; there are {', '.join(sorted(each.stem for each in FOLDER.glob('*.toml')))}."
+        )
     try:
         return tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
@@ -49,6 +51,8 @@ def _training(stage: dict[str, Any], run: Options, **common: Any) -> Training:
     """A stage's table to what it trains: keys of Options, of Training, and the table "network" for the constructor."""
     stage = dict(stage)
     network = [word for name, value in stage.pop("network", {}).items() for word in (f"--{name}", str(value))]
-    of_options = {key: tuple(v) if isinstance(v, list) else v for key, v in stage.items() if hasattr(run, key)}
+    of_options: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in stage.items() if hasattr(run, key)
+    }
     rest = {key: value for key, value in stage.items() if key not in of_options}
     return Training(options=replace(run, **of_options), network=network, **rest, **common)

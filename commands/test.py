@@ -11,7 +11,7 @@ import numpy as np
 from commands.data import load_data
 from commands.models import Choice, opened
 from commands.progress import track
-from evaluation.accuracy import test_accuracy
+from evaluation.accuracy import measure_accuracy
 from runtime import images as pictures
 from runtime.bayes import Rule
 
@@ -20,7 +20,7 @@ def test(choice: Choice, root: Path, rule: Rule | None, batch_size: int, as_json
     """Test on the whole test set; returns lines for people or one JSON object."""
     data = load_data(choice.dataset, root, "test")
     with opened(choice) as model:
-        result = test_accuracy(model, data, rule, batch_size, track)
+        result = measure_accuracy(model, data, rule, batch_size, track)
         bundle = model.bundle
     versions = {
         "dataset": choice.dataset.key,
@@ -33,7 +33,8 @@ def test(choice: Choice, root: Path, rule: Rule | None, batch_size: int, as_json
         return json.dumps({**result, **versions})
     losses = ", ".join(f"{name} {value:.4f}" for name, value in result["losses"].items())
     return (
-        f"accuracy {result['accuracy']:.4f}: {result['correct']:,} of {result['images']:,}, rule {result['rule']}, {result['seconds']:.1f} s\n"
+        f"accuracy {result['accuracy']:.4f}: {result['correct']:,} of {result['images']:,}, "
+        f"rule {result['rule']}, {result['seconds']:.1f} s\n"
         f"negative log-posterior {result['negative_log_posterior']:.4f} nats\n"
         f"autoencoder: {losses}"
     )

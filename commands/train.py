@@ -13,10 +13,9 @@ import click
 import torch
 
 from commands.data import ensure_data
-from commands.models import shipped_kind
+from commands.models import EXPORTED, bundled_kind
 from commands.progress import note, track
 from export.bundles import SamplingDefaults, Source, export_bundle
-from runtime import bundle as bundles
 from runtime.datasets import Dataset
 from training import checkpoints, latents
 from training.checkpoints import AUTOENCODERS, Checkpoint, Version
@@ -46,7 +45,7 @@ class Training:
     @property
     def kind(self) -> str:
         """The autoencoder that is trained, or whose latents are."""
-        return self.model if self.model != "flow" else self.autoencoder or shipped_kind(self.dataset) or DEFAULT_KIND
+        return self.model if self.model != "flow" else self.autoencoder or bundled_kind(self.dataset) or DEFAULT_KIND
 
     @property
     def name(self) -> str:
@@ -70,10 +69,20 @@ def train(training: Training, promote: bool | None) -> str:
     else:
         ensure_data(training.dataset, training.root)
         path = train_autoencoder(
-            training.dataset, training.root, training.kind, arguments, training.alpha, training.options, initial, click.echo, track
+            training.dataset,
+            training.root,
+            training.kind,
+            arguments,
+            training.alpha,
+            training.options,
+            initial,
+            click.echo,
+            track,
         )
     if promote is None:
-        promote = sys.stdin.isatty() and click.confirm(f"Replace the main {training.name} of {training.dataset.key} by this one?")
+        promote = sys.stdin.isatty() and click.confirm(
+            f"Replace the main {training.name} of {training.dataset.key} by this one?"
+        )
     if promote:
         path = checkpoints.promote(training.dataset.key, training.name)
     return f"{path}: {training.name} of {training.dataset.key}, {training.options.total_epochs} epochs"
@@ -84,7 +93,9 @@ def network_arguments(training: Training) -> dict[str, Any]:
     network = Flow if training.model == "flow" else AUTOENCODERS[training.model]
     allowed = checkpoints.constructor_arguments(network)
     if training.network and training.initial:
-        raise click.UsageError("--model-version goes on from a checkpoint, whose network is fixed: leave out " + " ".join(training.network))
+        raise click.UsageError(
+            "--model-version goes on from a checkpoint, whose network is fixed: leave out " + " ".join(training.network)
+        )
     arguments: dict[str, Any] = {}
     words = [part for word in training.network for part in (word.split("=", 1) if word.startswith("--") else [word])]
     while words:
@@ -105,9 +116,17 @@ def network_arguments(training: Training) -> dict[str, Any]:
     return arguments
 
 
-def encode(dataset: Dataset, root: Path, kind: str | None, version: Version, output: Path | None, batch_size: int, device: torch.device) -> str:
+def encode(
+    dataset: Dataset,
+    root: Path,
+    kind: str | None,
+    version: Version,
+    output: Path | None,
+    batch_size: int,
+    device: torch.device,
+) -> str:
     """Encode a data set; returns a line that says where."""
-    chosen = kind or shipped_kind(dataset) or DEFAULT_KIND
+    chosen = kind or bundled_kind(dataset) or DEFAULT_KIND
     ensure_data(dataset, root)
     path = output or latents.path_of(dataset, root, chosen)
     latents.encode_dataset(dataset, root, chosen, version, path, batch_size, device, track)
@@ -116,16 +135,24 @@ def encode(dataset: Dataset, root: Path, kind: str | None, version: Version, out
 
 def export(source: Source, output: Path | None, defaults: SamplingDefaults) -> str:
     """Export checkpoints to a bundle; returns a line that says where and how well it matches torch."""
-    folder = output or bundles.SHIPPED / source.dataset.key
+    folder = output or EXPORTED / source.dataset.key
     manifest = export_bundle(source, folder, defaults, track=track)
     worst = max(facts["largest_error"] for facts in manifest["files"].values())
-    return f"{folder}: {manifest['parameters']:,} parameters; graphs are at most {worst:.0e} off torch, trajectories {manifest['largest_errors_in_use']['trajectory']:.0e}"
+    trajectory = manifest["largest_errors_in_use"]["trajectory"]
+    return (
+        f"{folder}: {manifest['parameters']:,} parameters; "
+        f"graphs are at most {worst:.0e} off torch, trajectories {trajectory:.0e}"
+    )
 
 
 def torch_device(name: str) -> torch.device:
     """The device of --device; UsageError where it is not there."""
     if name == "auto":
-        return torch.accelerator.current_accelerator() or torch.device("cpu") if torch.accelerator.is_available() else torch.device("cpu")
+        return (
+            torch.accelerator.current_accelerator() or torch.device("cpu")
+            if torch.accelerator.is_available()
+            else torch.device("cpu")
+        )
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

@@ -14,7 +14,9 @@ from runtime.datasets import LabelledImages
 PRDC_COUNT = 5000
 
 
-def judge_samples(samples: LabelledImages, test: LabelledImages, train: LabelledImages, evaluator: Evaluator) -> dict[str, Any]:
+def judge_samples(
+    samples: LabelledImages, test: LabelledImages, train: LabelledImages, evaluator: Evaluator
+) -> dict[str, Any]:
     """Figures of samples beside the same figures of real training images in their place.
 
     Training images are drawn to have the test set's class counts; their distance is the floor.

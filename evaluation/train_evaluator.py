@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ class EvaluatorNetwork(nn.Module):
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))
-                for a, b in zip(widths[:-1], widths[1:], strict=True)
+                for a, b in pairwise(widths)
             )
         )
         self.features = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(64 * 9, 128), nn.ReLU())
@@ -48,7 +49,9 @@ def train(dataset: datasets.Dataset, root: Path, epochs: int, seed: int) -> floa
     network = EvaluatorNetwork(len(dataset.classes))
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=1e-2)
     steps = len(images) // BATCH_SIZE
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * step / (epochs * steps))))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * step / (epochs * steps)))
+    )
     for epoch in range(epochs):
         for rows in torch.randperm(len(images))[: steps * BATCH_SIZE].split(BATCH_SIZE):
             loss = F.cross_entropy(network(_shifted(images[rows].float() / 255))[1], labels[rows])

@@ -68,10 +68,13 @@ def export_bundle(
     """Write the bundle of `source` at `folder`, replacing what is there; returns its manifest.
 
     The bundle is made in a folder aside, which is renamed once every graph, the whole trajectory and the predicted
-    classes have matched torch. Raises CheckpointError or ExportMismatch, and leaves `folder` as it was.
+    classes have matched torch. Raises CheckpointError or ExportMismatchError, and leaves `folder` as it was.
     """
     autoencoder_checkpoint = checkpoints.load(source.autoencoder_path)
-    autoencoder, autoencoder_hash = cast(AutoEncoder, autoencoder_checkpoint.network), checkpoints.sha256(source.autoencoder_path)
+    autoencoder, autoencoder_hash = (
+        cast(AutoEncoder, autoencoder_checkpoint.network),
+        checkpoints.sha256(source.autoencoder_path),
+    )
     if with_flow:
         flow_checkpoint = checkpoints.load(source.flow_path)
         flow_hash = checkpoints.sha256(source.flow_path)
@@ -171,7 +174,7 @@ def _settings(classifier: dict[str, Any], defaults: SamplingDefaults) -> dict[st
 
 def _replace(folder: Path, new: Path) -> None:
     """Put the folder `new` in the place of `folder`."""
-    os.chmod(new, 0o755)
+    new.chmod(0o755)
     old = new.with_name(new.name + ".old")
     if folder.exists():
         folder.rename(old)

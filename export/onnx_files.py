@@ -43,7 +43,9 @@ def write(spec: GraphSpec, folder: Path) -> dict[str, Any]:
     return {
         "inputs": {node.name: _shape(node) for node in model.graph.input},
         "outputs": {node.name: _shape(node) for node in model.graph.output},
-        "parameters": sum(math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT),
+        "parameters": sum(
+            math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT
+        ),
         "multiply_adds": multiply_adds(spec),
     }
 

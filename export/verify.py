@@ -12,7 +12,7 @@ from torch import Tensor
 
 from export.graphs import GraphSpec
 from runtime.bundle import Bundle
-from runtime.errors import RuntimeProblem
+from runtime.errors import ToolkitError
 from runtime.model import Model
 from runtime.sessions import Graph, SessionSettings
 
@@ -22,7 +22,7 @@ TRAJECTORY_TOLERANCE = 1e-3  # latents at the end of all steps
 TIMES_AT_THE_ENDS = (0.0, 1.0)
 
 
-class ExportMismatch(RuntimeProblem):
+class ExportMismatchError(ToolkitError):
     """A graph does not compute what its torch module computes."""
 
 
@@ -41,7 +41,7 @@ class TorchGraph:
 def check_graph(spec: GraphSpec, path: Path) -> float:
     """Compare at several batch sizes; returns the largest error, relative to values above 1.
 
-    Raises ExportMismatch where it is above TOLERANCE.
+    Raises ExportMismatchError where it is above TOLERANCE.
     """
     graph, reference = Graph(path.read_bytes(), str(path), SessionSettings()), TorchGraph(spec)
     worst = 0.0
@@ -49,10 +49,12 @@ def check_graph(spec: GraphSpec, path: Path) -> float:
         inputs = [tensor.numpy() for tensor in _inputs_like(spec.example, batch)]
         for name, found, wanted in zip(spec.outputs, graph(*inputs), reference(*inputs), strict=True):
             if found.shape != wanted.shape:
-                raise ExportMismatch(f"{spec.file}: {name} has shape {found.shape}, torch's has {wanted.shape}")
+                raise ExportMismatchError(f"{spec.file}: {name} has shape {found.shape}, torch's has {wanted.shape}")
             error = float((np.abs(found - wanted) / np.maximum(1, np.abs(wanted))).max())
             if not error <= TOLERANCE:
-                raise ExportMismatch(f"{spec.file}: {name} is {error:.1e} off torch's at batch size {batch}; {TOLERANCE:.0e} is allowed")
+                raise ExportMismatchError(
+                    f"{spec.file}: {name} is {error:.1e} off torch's at batch size {batch}; {TOLERANCE:.0e} is allowed"
+                )
             worst = max(worst, error)
     return worst
 
@@ -60,7 +62,7 @@ def check_graph(spec: GraphSpec, path: Path) -> float:
 def check_use(bundle: Bundle, specs: Sequence[GraphSpec], images: NDArray[np.uint8]) -> dict[str, float]:
     """Compare whole trajectories and posteriors; returns their largest errors.
 
-    Raises ExportMismatch where trajectories part, or where a predicted class differs.
+    Raises ExportMismatchError where trajectories part, or where a predicted class differs.
     """
     graphs = {spec.file: TorchGraph(spec) for spec in specs}
     ours, reference = Model(bundle), Model(bundle, open_graph=graphs.__getitem__)
@@ -68,11 +70,13 @@ def check_use(bundle: Bundle, specs: Sequence[GraphSpec], images: NDArray[np.uin
     found, wanted = (model.sample_latents(labels, seed=1) for model in (ours, reference))
     trajectory = float(np.abs(found - wanted).max())
     if not trajectory <= TRAJECTORY_TOLERANCE:
-        raise ExportMismatch(f"a trajectory ends {trajectory:.1e} off torch's; {TRAJECTORY_TOLERANCE:.0e} is allowed")
+        raise ExportMismatchError(
+            f"a trajectory ends {trajectory:.1e} off torch's; {TRAJECTORY_TOLERANCE:.0e} is allowed"
+        )
     inputs = np.concatenate([images, ours.decode(found)])
     ours_read, torch_read = ours.classify(inputs), reference.classify(inputs)
     if (ours_read.argmax(1) != torch_read.argmax(1)).any():
-        raise ExportMismatch("a predicted class differs from torch's")
+        raise ExportMismatchError("a predicted class differs from torch's")
     return {"trajectory": trajectory, "posterior": float(np.abs(ours_read - torch_read).max())}
 
 

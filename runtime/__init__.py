@@ -1,16 +1,17 @@
 """Run exported models with numpy, onnxruntime and pillow alone.
 
-    import runtime
-    model = runtime.load("MNIST")
-    images = model.generate([3, 1, 4], seed=0)
-    posterior = model.classify(images)
+import runtime
+model = runtime.load("MNIST")
+images = model.generate([3, 1, 4], seed=0)
+posterior = model.classify(images)
 """
 
 from .bundle import Bundle, shipped
-from .errors import BundleError, DataError, MissingDataError, ProviderError, RuntimeProblem
+from .errors import BundleError, DataError, MissingDataError, ProviderError, ToolkitError
 from .model import Model, load
+from .version import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Bundle",
@@ -19,7 +20,7 @@ __all__ = [
     "MissingDataError",
     "Model",
     "ProviderError",
-    "RuntimeProblem",
+    "ToolkitError",
     "load",
     "shipped",
 ]

@@ -33,7 +33,7 @@ class DenoisingBank:
 
 
 def log_density(field: VelocityAndDivergence, z: Floats, steps: int) -> Floats:
-    """log p(z) in nats, (N,), by the change of variables along the ODE run back from z.
+    """Log p(z) in nats, (N,), by the change of variables along the ODE run back from z.
 
     log p(z) = log N(x_0; 0, I) - integral of the divergence over t from 0 to 1 (arXiv 1810.01367, eq. 4).
     With a divergence of zero it is the norm of the noise alone. Classic Runge-Kutta, four evaluations a step.
@@ -63,11 +63,13 @@ def denoising_errors(velocity: LabelledVelocity, z: Floats, times: Floats, noise
         np.repeat(np.tile(times, len(z)), classes),
         np.tile(np.arange(classes), len(z) * len(times)),
     )
-    return np.square(found.reshape(len(z), len(times), classes, -1) - target).mean(-1)
+    difference = found.reshape(len(z), len(times), classes, -1) - target
+    errors: Floats = np.square(difference).mean(-1)
+    return errors
 
 
 def denoising_scores(errors: Floats, weights: Floats) -> Floats:
-    """log p(z | y) up to a constant, (N, C), from denoising errors (N, K, C) and their weights (K,)."""
+    """Log p(z | y) up to a constant, (N, C), from denoising errors (N, K, C) and their weights (K,)."""
     scores: Floats = -np.einsum("nkc,k->nc", errors, weights)
     return scores
 
@@ -80,7 +82,8 @@ def posterior(scores: Floats, prior: Floats, temperature: float = 1.0) -> NDArra
     logits = np.asarray(scores, np.float64) / temperature + np.log(np.asarray(prior, np.float64))
     logits -= logits.max(axis=1, keepdims=True)
     weights = np.exp(logits)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    normalised: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return normalised
 
 
 def _standard_normal_log_density(x: Floats) -> Floats:

@@ -69,7 +69,9 @@ def locate(name: str | Path) -> Path:
     for folder in (SHIPPED / name, Path(name)):
         if (folder / MANIFEST).is_file():
             return folder
-    raise BundleError(f"no bundle {str(name)!r}: neither shipped ({', '.join(shipped()) or 'none'}) nor a folder with a {MANIFEST}")
+    raise BundleError(
+        f"no bundle {str(name)!r}: neither shipped ({', '.join(shipped()) or 'none'}) nor a folder with a {MANIFEST}"
+    )
 
 
 def read(name: str | Path) -> Bundle:
@@ -92,7 +94,7 @@ def read(name: str | Path) -> Bundle:
             latent_shape=tuple(map(int, manifest["latent_shape"])),
             defaults=Defaults(**manifest["defaults"]),
             temperatures={rule: float(manifest["classifier"]["temperatures"][rule]) for rule in RULES},
-            bank=DenoisingBank(**{key: tuple(v) if isinstance(v, list) else v for key, v in manifest["classifier"]["bank"].items()}),
+            bank=_bank(**manifest["classifier"]["bank"]),
         )
         _check(bundle)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -120,7 +122,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
         raise BundleError(f"{path} is damaged: it has no format number")
     if manifest["format"] > FORMAT:
-        raise BundleError(f"{path} has format {manifest['format']}; this version reads up to {FORMAT}: update the toolkit")
+        raise BundleError(
+            f"{path} has format {manifest['format']}; this version reads up to {FORMAT}: update the toolkit"
+        )
     if manifest.get("checksum") != checksum(manifest):
         raise BundleError(f"{path} is damaged: its checksum does not fit its content")
     return manifest
@@ -134,6 +138,10 @@ def _read_graph(path: Path, sha256: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise BundleError(f"{path} is damaged: its hash is not the manifest's")
     return content
+
+
+def _bank(times: list[float], weights: list[float], seed: int) -> DenoisingBank:
+    return DenoisingBank(tuple(map(float, times)), tuple(map(float, weights)), int(seed))
 
 
 def _check(bundle: Bundle) -> None:

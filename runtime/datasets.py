@@ -66,7 +66,14 @@ DATASETS = {
         Dataset("MNIST", "MNIST", None, _DIGITS, False, False),
         Dataset("FashionMNIST", "FashionMNIST", None, _CLOTHES, False, False),
         Dataset("EMNIST-balanced", "EMNIST", "balanced", _MERGED, True, True),
-        Dataset("EMNIST-byclass", "EMNIST", "byclass", _DIGITS + tuple(string.ascii_uppercase + string.ascii_lowercase), True, False),
+        Dataset(
+            "EMNIST-byclass",
+            "EMNIST",
+            "byclass",
+            _DIGITS + tuple(string.ascii_uppercase + string.ascii_lowercase),
+            True,
+            False,
+        ),
         Dataset("EMNIST-bymerge", "EMNIST", "bymerge", _MERGED, True, False),
     )
 }
@@ -98,7 +105,9 @@ def load(dataset: Dataset, root: Path | str, part: Part) -> LabelledImages:
     if labels.shape != images.shape[:1]:
         raise DataError(f"{label_path} holds {labels.shape} labels for the {len(images)} images of {image_path.name}")
     if labels.size and labels.max() >= len(dataset.classes):
-        raise DataError(f"{label_path} holds label {labels.max()}; {dataset.key} has classes 0 to {len(dataset.classes) - 1}")
+        raise DataError(
+            f"{label_path} holds label {labels.max()}; {dataset.key} has classes 0 to {len(dataset.classes) - 1}"
+        )
     if dataset.transposed:
         images = images.transpose(0, 2, 1)
     if part != "test":

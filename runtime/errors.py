@@ -1,15 +1,15 @@
 """What can go wrong outside the program: each message is one line that names the thing at fault."""
 
 
-class RuntimeProblem(Exception):
+class ToolkitError(Exception):
     """A problem in the world rather than in the code: a file missing or damaged, a value out of range."""
 
 
-class BundleError(RuntimeProblem):
+class BundleError(ToolkitError):
     """A bundle is missing, damaged, or of a format that this version does not read."""
 
 
-class DataError(RuntimeProblem):
+class DataError(ToolkitError):
     """A data file or picture is damaged, or is not what its name says."""
 
 
@@ -17,5 +17,5 @@ class MissingDataError(DataError):
     """Files of a data set are not where they were looked for."""
 
 
-class ProviderError(RuntimeProblem):
+class ProviderError(ToolkitError):
     """An execution provider was asked for that this onnxruntime does not have."""

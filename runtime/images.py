@@ -37,7 +37,9 @@ def read_picture(path: Path | str, invert: Invert = "auto") -> Images:
     border = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
     if picture.size != (IMAGE_SIZE, IMAGE_SIZE):
         side = max(picture.size)
-        picture = ImageOps.pad(picture, (side, side), color=round(border)).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)
+        picture = ImageOps.pad(picture, (side, side), color=round(border)).resize(
+            (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS
+        )
     pixels = np.array(picture, np.uint8)
     if invert == "yes" or (invert == "auto" and border > 127):
         pixels = 255 - pixels

@@ -19,7 +19,9 @@ from .sessions import Graph, SessionSettings
 
 Images = NDArray[np.uint8]
 Latents = NDArray[np.float32]
-RunGraph = Callable[..., list[NDArray[np.float32]]]  # arrays in the graph's order of inputs to arrays in that of its outputs
+RunGraph = Callable[
+    ..., list[NDArray[np.float32]]
+]  # arrays in the graph's order of inputs to arrays in that of its outputs
 CHUNK = 256  # images at a time, so that memory is bounded
 _CHUNK_ROWS = 8192  # evaluations of the flow at a time
 MAX_STEPS = 1000
@@ -46,7 +48,10 @@ class Model:
     """
 
     def __init__(
-        self, bundle: Bundle, settings: SessionSettings | None = None, open_graph: Callable[[str], RunGraph] | None = None
+        self,
+        bundle: Bundle,
+        settings: SessionSettings | None = None,
+        open_graph: Callable[[str], RunGraph] | None = None,
     ) -> None:
         """open_graph gives what runs a file of the bundle, onnxruntime by default."""
         self.bundle = bundle
@@ -118,7 +123,9 @@ class Model:
         """
         cycle = self._check_labels(np.arange(len(self.classes)) if labels is None else labels)
         if num < 0 or batch_size < 1 or not len(cycle):
-            raise ValueError(f"num {num}, batch_size {batch_size} and {len(cycle)} labels: need 0 or more, 1 or more, 1 or more")
+            raise ValueError(
+                f"num {num}, batch_size {batch_size} and {len(cycle)} labels: need 0 or more, 1 or more, 1 or more"
+            )
         sample = self._sampler(seed, weight, diffusion, steps)
 
         def batches() -> Iterator[Images]:
@@ -138,7 +145,7 @@ class Model:
         return bayes.posterior(scores, np.array(self.bundle.prior), self.bundle.temperatures[chosen])
 
     def log_likelihood(self, images: ArrayLike) -> NDArray[np.float32]:
-        """log p(x | y) in nats for every class: images (N, 28, 28) to float32 (N, classes).
+        """Log p(x | y) in nats for every class: images (N, 28, 28) to float32 (N, classes).
 
         It is the exact log-density of the image's latent under the flow. That of the image differs by a term that
         depends on the image but not on the class, which the autoencoder leaves unknown.
@@ -183,7 +190,9 @@ class Model:
         """The rule's log p(z | y) up to a constant: latents (N, *latent_shape) to float64 (N, classes)."""
         if rule not in bayes.RULES:
             raise ValueError(f"rule is one of {', '.join(bayes.RULES)}, not {rule!r}")
-        score = {"ode": self._ode_scores, "likelihood": self._likelihood_scores, "denoising": self._denoising_scores}[rule]
+        score = {"ode": self._ode_scores, "likelihood": self._likelihood_scores, "denoising": self._denoising_scores}[
+            rule
+        ]
         per_image = len(self.classes) * (len(self.bundle.bank.times) if rule == "denoising" else 1)
         if rule == "likelihood":
             per_image *= math.prod(self.latent_shape)
@@ -206,9 +215,10 @@ class Model:
             def draw(stream: int) -> Floats:
                 return noise.normal(seed, first, len(labels), self.latent_shape, stream)
 
-            start = draw(0).astype(np.float64)
+            start: Floats = draw(0).astype(np.float64)
             z = sampling.heun(self._guided(labels, weight), start, times, diffusion, lambda step: draw(step + 1))
-            return z.astype(np.float32)
+            latents: Latents = z.astype(np.float32)
+            return latents
 
         return sample
 
@@ -220,7 +230,8 @@ class Model:
 
         def velocity(x: Floats, t: float) -> Floats:
             found = self._velocity(np.concatenate([x, x]), np.full(len(both), t), both)
-            return sampling.guided(found[: len(x)], found[len(x) :], weight)
+            guided: Floats = sampling.guided(found[: len(x)], found[len(x) :], weight)
+            return guided
 
         return velocity
 
@@ -228,7 +239,9 @@ class Model:
         rows, labels = self._for_every_class(z)
         zero = np.zeros(len(rows))
         found = bayes.log_density(
-            lambda x, t: (self._velocity(x, np.full(len(x), t), labels), zero), rows, self.bundle.defaults.likelihood_steps
+            lambda x, t: (self._velocity(x, np.full(len(x), t), labels), zero),
+            rows,
+            self.bundle.defaults.likelihood_steps,
         )
         return found.reshape(len(z), -1)
 

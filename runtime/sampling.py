@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from itertools import pairwise
+from typing import Any
 
-Array = TypeVar("Array", bound=Any)  # a numpy array or a torch tensor
+Array = Any  # a numpy array or a torch tensor
 Velocity = Callable[[Array, float], Array]
 
 
@@ -40,7 +41,7 @@ def noise_scale(t: float, t_next: float, diffusion: float) -> float:
 
 
 def heun(
-    velocity: Velocity[Array],
+    velocity: Velocity,
     x: Array,
     times: Sequence[float],
     diffusion: float = 0.0,
@@ -54,7 +55,7 @@ def heun(
     """
     if diffusion and noise is None:
         raise ValueError("diffusion > 0 needs noise")
-    for step, (t, t_next) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for step, (t, t_next) in enumerate(pairwise(times)):
         size = t_next - t
         kick = noise_scale(t, t_next, diffusion) * noise(step) if diffusion and noise else 0.0
         slope = drift(velocity(x, t), x, t, diffusion)

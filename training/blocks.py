@@ -46,7 +46,9 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
-        projected = self.in_projection(self.norm(x)).reshape(batch, 3, self.heads, channels // self.heads, height * width)
+        projected = self.in_projection(self.norm(x)).reshape(
+            batch, 3, self.heads, channels // self.heads, height * width
+        )
         query, key, value = projected.transpose(-1, -2).unbind(1)
         attended = F.scaled_dot_product_attention(query, key, value)
         return x + self.out_projection(attended.transpose(-1, -2).reshape(x.shape))

@@ -28,14 +28,14 @@ UNCALIBRATED: dict[str, Any] = {
     "rule": "denoising",
     "likelihood_steps": LIKELIHOOD_STEPS,
     "temperatures": {"denoising": 1.0, "ode": 1.0, "likelihood": 1.0},
-    "bank": asdict(
-        DenoisingBank(tuple(np.linspace(FIRST_TIME, LAST_TIME, PAIRS).tolist()), (1.0,) * PAIRS, BANK_SEED)
-    ),
+    "bank": asdict(DenoisingBank(tuple(np.linspace(FIRST_TIME, LAST_TIME, PAIRS).tolist()), (1.0,) * PAIRS, BANK_SEED)),
     "validation": {},
 }
 
 
-def calibrate(flow: Flow, latents: Tensor, labels: Tensor, prior: list[float], track: Tracker = untracked) -> dict[str, Any]:
+def calibrate(
+    flow: Flow, latents: Tensor, labels: Tensor, prior: list[float], track: Tracker = untracked
+) -> dict[str, Any]:
     """The "classifier" part of a manifest, from standardised validation latents (N, C, 7, 7) and labels (N,).
 
     Pairs of the denoising bank have evenly spread times; their weights maximise the posterior's likelihood.
@@ -64,7 +64,8 @@ def calibrate(flow: Flow, latents: Tensor, labels: Tensor, prior: list[float], t
         "rule": max(accuracy, key=lambda rule: accuracy[rule]),
         "likelihood_steps": LIKELIHOOD_STEPS,
         "temperatures": {
-            rule: 1.0 if rule == "denoising" else fit_temperature(found, few_labels, np.array(prior)) for rule, found in scores.items()
+            rule: 1.0 if rule == "denoising" else fit_temperature(found, few_labels, np.array(prior))
+            for rule, found in scores.items()
         },
         "bank": asdict(DenoisingBank(tuple(times.tolist()), tuple(weights.tolist()), BANK_SEED)),
         "validation": {"images": len(few), "accuracy": accuracy},
@@ -80,12 +81,16 @@ class NumpyFlow:
 
     @torch.no_grad()
     def velocity(self, x: Floats, t: Floats, labels: NDArray[np.int64]) -> Floats:
-        found: Floats = self._flow(self._floats(x), self._floats(t), torch.from_numpy(labels).to(self._device)).cpu().numpy()
+        found: Floats = (
+            self._flow(self._floats(x), self._floats(t), torch.from_numpy(labels).to(self._device)).cpu().numpy()
+        )
         return found
 
     @torch.no_grad()
     def velocity_and_divergence(self, x: Floats, t: Floats, labels: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        found = self._flow.velocity_and_divergence(self._floats(x), self._floats(t), torch.from_numpy(labels).to(self._device))
+        found = self._flow.velocity_and_divergence(
+            self._floats(x), self._floats(t), torch.from_numpy(labels).to(self._device)
+        )
         return found[0].cpu().numpy(), found[1].cpu().numpy()
 
     def _floats(self, array: Floats) -> Tensor:
@@ -121,7 +126,7 @@ def fit_temperature(scores: Floats, labels: NDArray[np.int64], prior: Floats) ->
 
 
 def _density_scores(field: NumpyFlow, z: Floats, classes: int, divergence: bool, track: Tracker) -> Floats:
-    """log p(z | y) with the divergence term or without: (N, classes)."""
+    """Log p(z | y) with the divergence term or without: (N, classes)."""
     found = []
     starts = range(0, len(z), _CHUNK)
     for start in track(starts, len(starts), f"calibrating: {'likelihood' if divergence else 'ode'}"):

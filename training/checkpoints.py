@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from runtime.errors import RuntimeProblem
+from runtime.errors import ToolkitError
 from training.autoencoders import AutoEncoder, VarAutoEncoder
 from training.flows import Flow
 from training.perception import FeatureNetwork
@@ -32,10 +32,10 @@ NETWORKS: dict[str, type[nn.Module]] = {
     network.__name__: network for network in (AutoEncoder, VarAutoEncoder, Flow, FeatureNetwork)
 }
 AUTOENCODERS: dict[str, type[AutoEncoder]] = {"autoencoder": AutoEncoder, "vae": VarAutoEncoder}
-FOLDER = Path(__file__).resolve().parent.parent / "checkpoints"
+FOLDER = Path("checkpoints")  # of the current directory
 
 
-class CheckpointError(RuntimeProblem):
+class CheckpointError(ToolkitError):
     """A checkpoint is missing, damaged, or does not fit the others."""
 
 
@@ -86,7 +86,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         if metadata["format"] > FORMAT:
             raise CheckpointError(f"{path} has format {metadata['format']}; this version reads up to {FORMAT}")
         network = NETWORKS[metadata["network"]](**metadata["arguments"])

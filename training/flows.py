@@ -114,21 +114,31 @@ class MlpBackbone(nn.Module):
     def __init__(self, size: int, width: int, n_layers: int, embedding: int) -> None:
         super().__init__()
         self.first = nn.Linear(size, width)
-        self.modulations = nn.ModuleList(nn.Linear(embedding, 2 * width) for _ in range(n_layers))
-        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(ModulatedLinear(width, embedding) for _ in range(n_layers))
         self.last = nn.Linear(width, size)
         nn.init.zeros_(self.last.weight)
-        for modulation in self.modulations:
-            nn.init.zeros_(modulation.weight)
 
     def forward(self, x: Dual, condition: Tensor) -> Dual:
         hidden = linear(self.first, x.map_linear(lambda value: value.flatten(-3)))
-        for modulation, layer in zip(self.modulations, self.layers, strict=True):
-            scale, shift = modulation(condition).chunk(2, dim=-1)
-            hidden = hidden + linear(layer, silu(scale_shift(normalise(hidden, (-1,)), scale, shift)))
+        for block in self.blocks:
+            hidden = block(hidden, condition)
         out = linear(self.last, normalise(hidden, (-1,)))
         shape = x.value.shape[1:]
         return out.map_linear(lambda value: value.unflatten(-1, shape))
+
+
+class ModulatedLinear(nn.Module):
+    """A residual layer behind a normalisation whose scale and shift the condition gives."""
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(embedding, 2 * width)
+        self.layer = nn.Linear(width, width)
+        nn.init.zeros_(self.modulation.weight)
+
+    def forward(self, x: Dual, condition: Tensor) -> Dual:
+        scale, shift = self.modulation(condition).chunk(2, dim=-1)
+        return x + linear(self.layer, silu(scale_shift(normalise(x, (-1,)), scale, shift)))
 
 
 class ConvBackbone(nn.Module):
@@ -183,7 +193,9 @@ class ModulatedAttention(nn.Module):
     def forward(self, x: Dual, condition: Tensor) -> Dual:
         scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
         hidden = scale_shift(normalise(x, (-3, -2, -1)), scale, shift)
-        query, key, value = (conv(layer, hidden).map_linear(self._split) for layer in (self.query, self.key, self.value))
+        query, key, value = (
+            conv(layer, hidden).map_linear(self._split) for layer in (self.query, self.key, self.value)
+        )
         map_size = x.value.shape[-2:]
         attended = attend(query, key, value).map_linear(
             lambda found: found.transpose(-1, -2).flatten(-3, -2).unflatten(-1, map_size)

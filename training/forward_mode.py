@@ -57,12 +57,12 @@ def normalise(x: Dual, axes: tuple[int, ...], epsilon: float = 1e-5) -> Dual:
 
 
 def scale_shift(x: Dual, scale: Tensor, shift: Tensor) -> Dual:
-    """x * (1 + scale) + shift, with scale and shift constant in x."""
+    """X * (1 + scale) + shift, with scale and shift constant in x."""
     return Dual(x.value * (1 + scale) + shift, None if x.tangent is None else x.tangent * (1 + scale))
 
 
 def silu(x: Dual) -> Dual:
-    """x * sigmoid(x)."""
+    """X * sigmoid(x)."""
     gate = torch.sigmoid(x.value)
     value = x.value * gate
     return Dual(value, None if x.tangent is None else x.tangent * (gate + value * (1 - gate)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -45,7 +44,7 @@ class LatentPart:
 class Latents:
     """The parts of an encoded data set, and which checkpoint encoded it."""
 
-    parts: dict[str, LatentPart]
+    parts: dict[datasets.Part, LatentPart]
     autoencoder_sha256: str
 
 
@@ -80,7 +79,9 @@ def encode_dataset(
     output.parent.mkdir(parents=True, exist_ok=True)
     aside = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        save_file(tensors, aside, {"autoencoder": json.dumps({"kind": kind, "sha256": checkpoints.sha256(checkpoint_path)})})
+        save_file(
+            tensors, aside, {"autoencoder": json.dumps({"kind": kind, "sha256": checkpoints.sha256(checkpoint_path)})}
+        )
         aside.replace(output)
     finally:
         aside.unlink(missing_ok=True)
@@ -95,7 +96,7 @@ def load(path: Path) -> Latents:
         raise MissingDataError(f"there are no latents at {path}: make them with encode-dataset")
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             source: dict[str, Any] = json.loads(file.metadata()["autoencoder"])
         parts = {
             part: LatentPart(tensors[f"{part}.mean"], tensors.get(f"{part}.log_variance"), tensors[f"{part}.labels"])

@@ -7,7 +7,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
-from runtime.errors import RuntimeProblem
+from runtime.errors import ToolkitError
 from runtime.tracking import Tracker, untracked
 
 Losses = dict[str, Tensor]
 
 
-class TrainingDiverged(RuntimeProblem):
+class TrainingDivergedError(ToolkitError):
     """A loss became infinite or not a number."""
 
 
@@ -37,7 +37,7 @@ class Options:
     seed: int = 0
     num_workers: int = 0
     ema_decay: float = 0.9995
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def learning_rate(self, epoch: float) -> float:
         """Without milestones a cosine that ends at zero; with them a factor gamma at each."""
@@ -72,14 +72,22 @@ def fit(
 
     losses_of(model, batch) gives named scalars, of which "loss" is minimised. After each epoch
     on_epoch(average, record) gets the averaged network and the epoch's JSON-ready record.
-    Raises TrainingDiverged, with the step, where the loss is not finite.
+    Raises TrainingDivergedError, with the step, where the loss is not finite.
     """
     average = AveragedModel(model, multi_avg_fn=_moving_average(options.ema_decay), use_buffers=True)
     optimiser = torch.optim.AdamW(model.parameters(), options.lr, fused=True)
-    order = BatchSampler(RandomSampler(data, generator=torch.Generator().manual_seed(options.seed)), options.batch_size, drop_last=True)
+    order = BatchSampler(
+        RandomSampler(data, generator=torch.Generator().manual_seed(options.seed)), options.batch_size, drop_last=True
+    )
     if not len(order):
-        raise RuntimeProblem(f"{len(data)} training examples do not fill one batch of {options.batch_size}")
-    loader = DataLoader(data, sampler=order, batch_size=None, num_workers=options.num_workers, persistent_workers=options.num_workers > 0)
+        raise ToolkitError(f"{len(data)} training examples do not fill one batch of {options.batch_size}")
+    loader = DataLoader(
+        data,
+        sampler=order,
+        batch_size=None,
+        num_workers=options.num_workers,
+        persistent_workers=options.num_workers > 0,
+    )
     for epoch in range(options.total_epochs):
         started, sums = time.monotonic(), defaultdict[str, Tensor](lambda: torch.zeros((), device=options.device))
         model.train()
@@ -88,7 +96,9 @@ def fit(
             _set_learning_rate(optimiser, options.learning_rate(epoch + step / len(order)))
             losses = losses_of(model, tuple(tensor.to(options.device) for tensor in batch))
             if not torch.isfinite(losses["loss"]):
-                raise TrainingDiverged(f"the loss is {losses['loss'].item()} at step {epoch * len(order) + step}: try a lower --lr")
+                raise TrainingDivergedError(
+                    f"the loss is {losses['loss'].item()} at step {epoch * len(order) + step}: try a lower --lr"
+                )
             optimiser.zero_grad()
             losses["loss"].backward()
             optimiser.step()
@@ -108,7 +118,11 @@ def fit(
 
 
 def mean_losses(
-    model: nn.Module, data: TensorRows, losses_of: Callable[[nn.Module, tuple[Tensor, ...]], Losses], batch_size: int, device: torch.device
+    model: nn.Module,
+    data: TensorRows,
+    losses_of: Callable[[nn.Module, tuple[Tensor, ...]], Losses],
+    batch_size: int,
+    device: torch.device,
 ) -> dict[str, float]:
     """The losses over a whole set, weighted by batch size."""
     sums: dict[str, float] = defaultdict(float)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.adversary import Adversary
 from training.autoencoders import AutoEncoder
 
 FEATURE_WEIGHT = 40.0
+ADVERSARIAL_WEIGHT = 2.0
 
 
 class VelocityField(Protocol):
@@ -24,28 +27,43 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * terms.flatten(1).sum(1)
 
 
-def autoencoder_losses(
-    model: AutoEncoder,
-    images: Tensor,
-    alpha: float,
-    features: Callable[[Tensor], list[Tensor]],
-) -> dict[str, Tensor]:
-    """Reconstruction loss plus alpha times the KL divergence, for images (N, 1, 28, 28) in [0, 1].
+@dataclass(frozen=True)
+class ReconstructionLoss:
+    """How far images are from what they should be.
 
-    The reconstruction loss of an image is its binary cross-entropy in nats, summed over pixels, plus
-    FEATURE_WEIGHT times the L1 distance in a classifier's features (arXiv 1603.08155).
+    Binary cross-entropy in nats, summed over pixels, plus FEATURE_WEIGHT times the L1 distance in a classifier's
+    features (arXiv 1603.08155) and, in training, ADVERSARIAL_WEIGHT times what a critic of patches says.
     """
+
+    features: Callable[[Tensor], list[Tensor]]
+    adversary: Adversary | None = None
+
+    def __call__(self, logits: Tensor, images: Tensor, training: bool) -> dict[str, Tensor]:
+        """Terms and their sum "reconstruction", for logits and images (N, 1, 28, 28)."""
+        found = logits.sigmoid()
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(1).mean()
+        features = feature_distance(self.features, found, images)
+        losses = {"cross_entropy": cross_entropy, "features": features}
+        total = cross_entropy + FEATURE_WEIGHT * features
+        if training and self.adversary is not None:
+            losses["adversarial"] = self.adversary.loss(images, found)
+            total = total + ADVERSARIAL_WEIGHT * losses["adversarial"]
+        return {"reconstruction": total, **losses}
+
+
+def autoencoder_losses(
+    model: AutoEncoder, images: Tensor, alpha: float, reconstruction: ReconstructionLoss
+) -> dict[str, Tensor]:
+    """Reconstruction loss plus alpha times the KL divergence, for images (N, 1, 28, 28) in [0, 1]."""
     latents, log_variance = model.encode(images)
-    losses = {}
-    if log_variance is not None:
-        losses["kl"] = kl_divergence(latents, log_variance).mean()
-        if model.training:
-            latents = latents + torch.exp(0.5 * log_variance) * torch.randn_like(latents)
-    logits = model.decode_logits(latents)
-    losses["cross_entropy"] = F.binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(1).mean()
-    losses["features"] = feature_distance(features, logits.sigmoid(), images)
-    losses["loss"] = losses["cross_entropy"] + FEATURE_WEIGHT * losses["features"] + alpha * losses.get("kl", torch.zeros(()))
-    return losses
+    if log_variance is None:
+        losses = reconstruction(model.decode_logits(latents), images, model.training)
+        return {"loss": losses["reconstruction"], **losses}
+    kl = kl_divergence(latents, log_variance).mean()
+    if model.training:
+        latents = latents + torch.exp(0.5 * log_variance) * torch.randn_like(latents)
+    losses = reconstruction(model.decode_logits(latents), images, model.training)
+    return {"loss": losses["reconstruction"] + alpha * kl, **losses, "kl": kl}
 
 
 def feature_distance(features: Callable[[Tensor], list[Tensor]], images: Tensor, targets: Tensor) -> Tensor:
@@ -63,7 +81,7 @@ def sample_times(count: int, device: torch.device) -> Tensor:
 
 
 def flow_matching_loss(flow: VelocityField, latents: Tensor, labels: Tensor, null_label: int, dropout: float) -> Tensor:
-    """Squared error of the velocity along straight paths from noise to latents (arXiv 2210.02747, eq. 23), a mean over elements.
+    """Mean squared error of the velocity along straight paths from noise to latents (arXiv 2210.02747, eq. 23).
 
     A share `dropout` of the labels is replaced by `null_label`, so that one network learns the guided and the
     unguided field (arXiv 2207.12598).

@@ -15,7 +15,11 @@ class FeatureNetwork(nn.Module):
     def __init__(self, classes: int = 10, width: int = 12) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            [nn.Conv2d(1, width, 3, padding=1), nn.Conv2d(width, 2 * width, 3, padding=1), nn.Conv2d(2 * width, 4 * width, 3, padding=1)]
+            [
+                nn.Conv2d(1, width, 3, padding=1),
+                nn.Conv2d(width, 2 * width, 3, padding=1),
+                nn.Conv2d(2 * width, 4 * width, 3, padding=1),
+            ]
         )
         self.head = nn.Linear(4 * width * 49, classes)
 

@@ -29,7 +29,8 @@ class EpochLog:
         self.last = record
         with self._path.open("a") as file:
             file.write(json.dumps(record) + "\n")
-        self._report(f"epoch {record['epoch']}: train {in_words(record['train'])}; test {in_words(record['test'])}; {record['seconds']:.1f} s")
+        losses = "; ".join(f"{part} {in_words(record[part])}" for part in ("train", "test"))
+        self._report(f"epoch {record['epoch']}: {losses}; {record['seconds']:.1f} s")
 
 
 def describe(dataset: Dataset, options: Options, record: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,14 +12,16 @@ from torch import Tensor, nn
 from runtime import datasets
 from runtime.tracking import Tracker, untracked
 from training import checkpoints
+from training.adversary import Adversary
 from training.autoencoders import AutoEncoder
 from training.checkpoints import AUTOENCODERS, Checkpoint
 from training.loop import Losses, Options, TensorRows, fit, mean_losses
-from training.losses import autoencoder_losses
+from training.losses import ReconstructionLoss, autoencoder_losses
 from training.perception import train_feature_network
 from training.records import EpochLog, describe
 
 FEATURE_EPOCHS = 2
+ADVERSARY_STARTS = 0.2  # of all steps
 TEST_BATCH = 500
 
 
@@ -51,7 +52,12 @@ def train_autoencoder(
     if initial is not None:
         arguments = initial.arguments
     network = cast(AutoEncoder, initial.network if initial else AUTOENCODERS[kind](**arguments)).to(options.device)
-    losses_of = partial(_losses, alpha=alpha, features=features.features)
+    warm_up = int(ADVERSARY_STARTS * options.total_epochs * (len(train) // options.batch_size))
+    reconstruction = ReconstructionLoss(features.features, Adversary(options.device, warm_up))
+
+    def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
+        return autoencoder_losses(cast(AutoEncoder, model), batch[0].float() / 255, alpha, reconstruction)
+
     path = checkpoints.path_of(dataset.key, "dev", kind)
     log = EpochLog(path, report)
 
@@ -74,7 +80,3 @@ def train_autoencoder(
 
 def _images(data: datasets.LabelledImages) -> TensorRows:
     return TensorRows(torch.from_numpy(data.images)[:, None], torch.from_numpy(data.labels))
-
-
-def _losses(model: nn.Module, batch: tuple[Tensor, ...], alpha: float, features: Callable[[Tensor], list[Tensor]]) -> Losses:
-    return autoencoder_losses(cast(AutoEncoder, model), batch[0].float() / 255, alpha, features)

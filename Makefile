@@ -1,0 +1,35 @@
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PAGE := demo.png
+# Any Python from 3.11 on: make demo BOOTSTRAP=python3.12
+BOOTSTRAP ?= python3
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/runtime.stamp  ## a page of new digits, from the shipped model
+	@$(PYTHON) cli.py generate --dataset MNIST --output $(PAGE)
+
+test: $(VENV)/test.stamp  ## all tests
+	$(PYTHON) -m pytest
+
+lint: $(VENV)/dev.stamp  ## linter, type checker, import contracts
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	PYTHONPATH=. $(VENV)/bin/lint-imports
+
+clean:
+	rm -rf $(VENV) build *.egg-info $(PAGE)
+
+$(PYTHON):
+	$(BOOTSTRAP) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make BOOTSTRAP=...")'
+	$(BOOTSTRAP) -m venv $(VENV)
+
+$(VENV)/runtime.stamp: pyproject.toml | $(PYTHON)
+	@echo "Installing numpy, onnxruntime, pillow and click into $(VENV)"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check $$($(PYTHON) -c "import tomllib; print(*(repr(d) for d in tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies']))" | tr -d "'")
+	@touch $@
+
+$(VENV)/%.stamp: pyproject.toml | $(PYTHON)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@

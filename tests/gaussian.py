@@ -1,0 +1,74 @@
+"""Closed forms of a flow on Gaussian data, and checkpoints whose networks have them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from export.bundles import Source, export_bundle
+from runtime.datasets import find
+from training import checkpoints
+from training.autoencoders import AutoEncoder
+from training.calibration import UNCALIBRATED
+from training.checkpoints import Checkpoint
+from training.flows import Flow
+
+
+def velocity(x, t, mean, std):
+    """v(x, t) of data N(mean, std^2 I): m + (t s^2 - (1 - t)) / V (x - t m), V = (1 - t)^2 + t^2 s^2."""
+    variance = (1 - t) ** 2 + t**2 * std**2
+    return mean + (t * std**2 - (1 - t)) / variance * (x - t * mean)
+
+
+def divergence(t, std, size):
+    variance = (1 - t) ** 2 + t**2 * std**2
+    return size * (t * std**2 - (1 - t)) / variance
+
+
+def log_density(z, mean, std):
+    flat = ((z - mean) / std).reshape(len(z), -1)
+    size = flat.shape[1]
+    return -0.5 * np.square(flat).sum(1) - size * math.log(std) - 0.5 * size * math.log(2 * math.pi)
+
+
+def gaussian_flow(classes: int = 10, seed: int = 0) -> Flow:
+    """A flow whose network's correction is zero, so that it is N(element_mean, element_variance) exactly."""
+    torch.manual_seed(seed)
+    flow = Flow(classes, dim1=8, n_layers=1, embedding=4).eval()
+    torch.nn.init.zeros_(flow.backbone.last.bias)
+    flow.element_mean.copy_(0.3 * torch.randn(flow.latent_shape))
+    flow.element_variance.copy_(0.2 + torch.rand(flow.latent_shape))
+    return flow
+
+
+def save_checkpoints(folder: Path, flow: Flow | None = None, version: str = "main") -> Source:
+    """An untrained autoencoder and a flow as checkpoints of MNIST below `folder`, which must be checkpoints.FOLDER."""
+    torch.manual_seed(1)
+    source = Source(find("MNIST"), "autoencoder", version, version)
+    arguments = {"dim1": 4, "dim2": 4, "dim3": 2, "n_layers": 1}
+    described = {"total_epochs": 0}
+    checkpoints.save(Checkpoint(AutoEncoder(**arguments).eval(), arguments, described), source.autoencoder_path)
+    description = {
+        "prior": [0.1] * 10,
+        "classifier": UNCALIBRATED,
+        "autoencoder_sha256": checkpoints.sha256(source.autoencoder_path),
+        **described,
+    }
+    chosen = flow or gaussian_flow()
+    shape = {"dim1": 8, "n_layers": 1, "embedding": 4} if flow is None else {}
+    checkpoints.save(Checkpoint(chosen, shape, description), source.flow_path)
+    assert source.flow_path.is_relative_to(folder)
+    return source
+
+
+def write_gaussian_bundle(folder: Path) -> Path:
+    original = checkpoints.FOLDER
+    checkpoints.FOLDER = folder.parent / "checkpoints"
+    try:
+        export_bundle(save_checkpoints(checkpoints.FOLDER), folder)
+    finally:
+        checkpoints.FOLDER = original
+    return folder

@@ -1,0 +1,115 @@
+import json
+import shutil
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runtime import bundle as bundles
+from runtime.errors import BundleError
+
+
+@pytest.fixture
+def copy(gaussian_bundle, tmp_path):
+    return shutil.copytree(gaussian_bundle, tmp_path / "copy")
+
+
+def rewrite(folder, change):
+    """Change a manifest and give it the checksum it then has."""
+    path = folder / bundles.MANIFEST
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    manifest["checksum"] = bundles.checksum(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def test_reads_what_was_written(copy):
+    bundle = bundles.read(copy)
+    assert bundle.classes == tuple("0123456789")
+    assert bundle.latent_shape == (1, 7, 7)
+    assert set(bundle.graphs) == set(bundles.GRAPHS)
+
+
+def test_unknown_names_list_the_shipped_ones():
+    with pytest.raises(BundleError, match="MNIST"):
+        bundles.read("nowhere")
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_changed_byte_of_a_manifest_is_noticed_or_harmless(copy, data):
+    path = copy / bundles.MANIFEST
+    original = path.read_bytes()
+    content = bytearray(original)
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    try:
+        read = bundles.read(copy)
+        assert dict(read.manifest) == json.loads(original)
+    except BundleError as error:
+        assert "manifest.json" in str(error)
+        assert "\n" not in str(error)
+    finally:
+        path.write_bytes(original)
+
+
+@pytest.mark.parametrize("file", bundles.GRAPHS)
+def test_damaged_and_missing_graphs_are_named(copy, file):
+    content = bytearray((copy / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / file).write_bytes(content)
+    with pytest.raises(BundleError, match=f"{file} is damaged"):
+        bundles.read(copy)
+    (copy / file).write_bytes(content[:100])
+    with pytest.raises(BundleError, match=f"{file} is damaged"):
+        bundles.read(copy)
+    (copy / file).unlink()
+    with pytest.raises(BundleError, match=file):
+        bundles.read(copy)
+
+
+def test_a_cut_manifest_is_named(copy):
+    path = copy / bundles.MANIFEST
+    content = path.read_bytes()
+    for length in (0, 1, len(content) // 2, len(content) - 3):
+        path.write_bytes(content[:length])
+        with pytest.raises(BundleError, match="damaged"):
+            bundles.read(copy)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"{}", b'{"format": "1"}', b"[" * 100_000, b'{"format": 1e999}'])
+def test_other_json_is_refused(copy, content):
+    (copy / bundles.MANIFEST).write_bytes(content)
+    with pytest.raises(BundleError, match="damaged"):
+        bundles.read(copy)
+
+
+def test_newer_formats_are_refused_by_number(copy):
+    rewrite(copy, lambda manifest: manifest.update(format=7))
+    with pytest.raises(BundleError, match="format 7"):
+        bundles.read(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.pop("latent_shape"),
+        lambda m: m["dataset"].update(prior=[1.0]),
+        lambda m: m["defaults"].update(rule="guess"),
+        lambda m: m["classifier"]["bank"].update(times=[]),
+        lambda m: m["files"].pop("flow.onnx"),
+        lambda m: m.update(files=[]),
+        lambda m: m["classifier"]["temperatures"].update(ode=0),
+    ],
+)
+def test_manifests_whose_parts_do_not_fit_are_refused(copy, change):
+    rewrite(copy, change)
+    with pytest.raises(BundleError, match="format 1"):
+        bundles.read(copy)
+
+
+def test_file_names_stay_inside_the_folder(copy):
+    rewrite(copy, lambda m: m["files"].update({"../outside": m["files"]["flow.onnx"]}))
+    with pytest.raises(BundleError):
+        bundles.read(copy)

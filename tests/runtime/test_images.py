@@ -1,0 +1,133 @@
+import json
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from runtime import images as pictures
+from runtime.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def digit(root):
+    from runtime.datasets import find, load
+
+    return load(find("MNIST"), root, "test").images[0]
+
+
+def save(array, path, **options):
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def test_a_picture_of_the_right_size_is_read_as_it_is(tmp_path, digit):
+    np.testing.assert_array_equal(pictures.read_picture(save(digit, tmp_path / "a.png")), digit)
+
+
+def test_ink_on_paper_is_inverted(tmp_path, digit):
+    path = save(255 - digit, tmp_path / "a.png")
+    np.testing.assert_array_equal(pictures.read_picture(path), digit)
+    np.testing.assert_array_equal(pictures.read_picture(path, "no"), 255 - digit)
+    np.testing.assert_array_equal(pictures.read_picture(save(digit, tmp_path / "b.png"), "yes"), 255 - digit)
+
+
+def test_other_modes_are_made_grey(tmp_path, digit):
+    rgb = np.repeat(digit[..., None], 3, axis=2)
+    np.testing.assert_allclose(pictures.read_picture(save(rgb, tmp_path / "rgb.png")), digit, atol=1)
+    deep = digit.astype(np.uint16) * 257
+    np.testing.assert_allclose(pictures.read_picture(save(deep, tmp_path / "deep.png")), digit, atol=1)
+    ink = np.zeros((28, 28, 4), np.uint8)
+    ink[..., 3] = digit
+    np.testing.assert_allclose(pictures.read_picture(save(ink, tmp_path / "ink.png")), digit, atol=1)
+    Image.fromarray(digit).convert("P").save(tmp_path / "p.gif")
+    np.testing.assert_allclose(pictures.read_picture(tmp_path / "p.gif"), digit, atol=1)
+
+
+def test_large_pictures_are_squared_and_scaled(tmp_path, digit):
+    large = np.kron(digit, np.ones((10, 10), np.uint8))
+    wide = np.pad(large, ((0, 0), (60, 60)))
+    found = pictures.read_picture(save(wide, tmp_path / "wide.png"))
+    assert found.shape == (28, 28)
+    assert found.max() > 100
+    assert np.abs(pictures.read_picture(save(large, tmp_path / "large.png")).astype(int) - digit).mean() < 10
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(3), b"\xff\xd8\xff\xe0" + bytes(20)]
+)
+def test_what_is_no_picture_is_refused_by_name(tmp_path, content):
+    (tmp_path / "fake.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"fake\.png"):
+        pictures.read_picture(tmp_path / "fake.png")
+    with pytest.raises(DataError, match=r"gone\.png"):
+        pictures.read_picture(tmp_path / "gone.png")
+
+
+def test_bombs_are_refused(tmp_path):
+    def chunk(kind, body):
+        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+
+    header = (60_000).to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
+    (tmp_path / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+    with pytest.raises(DataError, match=r"bomb\.png.*pixels"):
+        pictures.read_picture(tmp_path / "bomb.png")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_cut_or_changed_byte_of_a_png_is_noticed_or_harmless(tmp_path_factory, digit, data):
+    path = tmp_path_factory.mktemp("png") / "picture.png"
+    save(digit, path)
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content = content[:place]
+    else:
+        content[place] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    try:
+        np.testing.assert_array_equal(pictures.read_picture(path), digit)
+    except DataError as error:
+        assert "picture.png" in str(error)
+        assert "\n" not in str(error)
+
+
+def test_a_page_has_its_images_in_rows(digit):
+    sheet = pictures.page(np.stack([digit, 0 * digit, 0 * digit, 255 - 0 * digit]), height=2, width=2, scale=0.8)
+    array = np.asarray(sheet)
+    assert array.shape == (164, 164)
+    assert array[4:80, 4:80].mean() > 5
+    assert array[10:70, 90:150].max() == 0
+    assert array[90:150, 90:150].min() == 255
+
+
+def test_png_carries_its_parameters(tmp_path, digit):
+    path = tmp_path / "page.png"
+    pictures.save_png(pictures.page(digit[None], 1, 1, 0.5), path, {"seed": 3, "labels": ["é"]})
+    assert json.loads(Image.open(path).text["parameters"]) == {"seed": 3, "labels": ["é"]}
+
+
+def test_npz_is_what_numpy_reads(tmp_path, digit):
+    labels = np.array([7, 7, 7])
+    pictures.save_npz(tmp_path / "a.npz", iter([np.stack([digit, digit]), digit[None]]), labels)
+    with np.load(tmp_path / "a.npz") as archive:
+        np.testing.assert_array_equal(archive["images"], np.stack([digit] * 3))
+        np.testing.assert_array_equal(archive["labels"], labels)
+        assert archive["labels"].dtype == np.int64
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, digit):
+    def failing():
+        yield digit[None]
+        raise KeyboardInterrupt
+
+    (tmp_path / "a.npz").write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt):
+        pictures.save_npz(tmp_path / "a.npz", failing(), np.array([7]))
+    assert (tmp_path / "a.npz").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]

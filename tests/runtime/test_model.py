@@ -1,0 +1,186 @@
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import runtime
+from runtime import model as model_module
+from runtime.errors import ProviderError
+
+
+@pytest.fixture(scope="session")
+def gaussian(gaussian_bundle):
+    return runtime.load(gaussian_bundle)
+
+
+@pytest.fixture(scope="session")
+def shipped():
+    return runtime.load("MNIST")
+
+
+LABELS = np.arange(20) % 10
+
+
+def test_shapes_and_dtypes(shipped):
+    images = shipped.generate([3, 1, 4], seed=0)
+    assert (images.dtype, images.shape) == (np.uint8, (3, 28, 28))
+    posterior = shipped.classify(images)
+    assert (posterior.dtype, posterior.shape) == (np.float32, (3, 10))
+    np.testing.assert_allclose(posterior.sum(1), 1, rtol=1e-5)
+    scores = shipped.log_likelihood(images)
+    assert (scores.dtype, scores.shape) == (np.float32, (3, 10))
+    latents = shipped.encode(images)
+    assert (latents.dtype, latents.shape) == (np.float32, (3, *shipped.latent_shape))
+    assert (shipped.decode(latents).dtype, shipped.decode(latents).shape) == (np.uint8, (3, 28, 28))
+
+
+def test_nothing_in_nothing_out(shipped):
+    none = np.empty((0, 28, 28), np.uint8)
+    assert shipped.generate([]).shape == (0, 28, 28)
+    assert shipped.classify(none).shape == (0, 10)
+    assert shipped.log_likelihood(none).shape == (0, 10)
+    assert shipped.encode(none).shape == (0, *shipped.latent_shape)
+    assert list(shipped.stream(0)) == []
+
+
+def test_likelihood_is_exact_for_a_gaussian_flow(gaussian):
+    from tests.gaussian import gaussian_flow
+
+    flow = gaussian_flow()
+    mean, variance = flow.element_mean.numpy(), flow.element_variance.numpy()
+    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28), np.uint8)
+    z = gaussian.encode(images)
+    exact = -0.5 * ((z - mean) ** 2 / variance + np.log(2 * math.pi * variance)).sum((1, 2, 3))
+    found = gaussian.log_likelihood(images)
+    np.testing.assert_allclose(found, np.repeat(exact[:, None], 10, axis=1), rtol=2e-3)
+
+
+def test_gaussian_flow_generates_its_gaussian(gaussian):
+    from tests.gaussian import gaussian_flow
+
+    flow = gaussian_flow()
+    z = gaussian.sample_latents(np.zeros(4000, np.int64), seed=1, steps=20)
+    np.testing.assert_allclose(z.mean(0), flow.element_mean.numpy(), atol=0.08)
+    np.testing.assert_allclose(z.var(0), flow.element_variance.numpy(), rtol=0.15)
+
+
+@pytest.mark.parametrize("settings", [{}, {"diffusion": 1.0, "steps": 4}, {"weight": 1.0}, {"weight": 3.0}])
+def test_an_image_is_the_same_whatever_the_batch(shipped, settings):
+    together = shipped.generate(LABELS, seed=5, **settings)
+    alone = np.concatenate([shipped.generate([label], seed=5, first=i, **settings) for i, label in enumerate(LABELS)])
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_an_image_is_the_same_whatever_the_chunk(shipped, monkeypatch):
+    together = shipped.generate(LABELS, seed=5)
+    monkeypatch.setattr(model_module, "CHUNK", 7)
+    np.testing.assert_array_equal(together, shipped.generate(LABELS, seed=5))
+
+
+@settings(max_examples=10, deadline=None)
+@given(num=st.integers(0, 40), batch_size=st.integers(1, 50))
+def test_stream_is_generate(shipped, num, batch_size):
+    batches = list(shipped.stream(num, [2, 7, 1], seed=9, batch_size=batch_size, steps=2))
+    assert all(len(batch) <= batch_size for batch in batches)
+    found = np.concatenate([np.empty((0, 28, 28), np.uint8), *batches])
+    np.testing.assert_array_equal(found, shipped.generate(np.resize([2, 7, 1], num), seed=9, steps=2))
+
+
+def test_threads_share_a_model(shipped):
+    fresh = runtime.load("MNIST")
+    alone = shipped.generate(LABELS, seed=3)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: fresh.generate(LABELS, seed=3), range(12)):
+            np.testing.assert_array_equal(found, alone)
+
+
+def test_more_threads_give_the_same(shipped):
+    np.testing.assert_array_equal(runtime.load("MNIST", threads=2).generate(LABELS), shipped.generate(LABELS))
+
+
+def test_seeds_differ(shipped):
+    assert not np.array_equal(shipped.generate(LABELS, seed=0), shipped.generate(LABELS, seed=1))
+
+
+def test_float_images_are_taken(shipped):
+    images = shipped.generate(LABELS)
+    np.testing.assert_allclose(shipped.encode(images / 255.0), shipped.encode(images), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"labels": [10]}, "0 to 9"),
+        ({"labels": [-1]}, "0 to 9"),
+        ({"labels": [1.5]}, "whole"),
+        ({"labels": 3}, "whole"),
+        ({"labels": ["3"]}, "whole"),
+        ({"labels": [1], "seed": -1}, "seed"),
+        ({"labels": [1], "seed": 2**64}, "seed"),
+        ({"labels": [1], "seed": 0.5}, "seed"),
+        ({"labels": [1], "steps": 0}, "steps"),
+        ({"labels": [1], "steps": 1001}, "steps"),
+        ({"labels": [1], "weight": math.nan}, "weight"),
+        ({"labels": [1], "weight": -0.1}, "weight"),
+        ({"labels": [1], "weight": math.inf}, "weight"),
+        ({"labels": [1], "diffusion": math.nan}, "diffusion"),
+        ({"labels": [1], "diffusion": 10.1}, "diffusion"),
+        ({"labels": [1], "first": -1}, "first"),
+    ],
+)
+def test_wrong_arguments_of_generate_are_refused(gaussian, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        gaussian.generate(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"seed": 0}, {"seed": 2**64 - 1}, {"steps": 1}, {"weight": 0}, {"weight": 100}, {"diffusion": 10}]
+)
+def test_ends_of_ranges_are_taken(gaussian, arguments):
+    assert gaussian.generate([0, 9], **{"steps": 2, **arguments}).shape == (2, 28, 28)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((28, 28), np.uint8),
+        np.zeros((1, 28, 27), np.uint8),
+        np.zeros((1, 28, 28), np.int64),
+        np.full((1, 28, 28), 1.01),
+        np.full((1, 28, 28), -0.01),
+        np.full((1, 28, 28), np.nan),
+    ],
+)
+def test_wrong_images_are_refused(gaussian, images):
+    with pytest.raises(ValueError, match="images"):
+        gaussian.classify(images)
+
+
+def test_wrong_latents_are_refused(gaussian):
+    with pytest.raises(ValueError, match="latents"):
+        gaussian.decode(np.zeros((1, 49)))
+    with pytest.raises(ValueError, match="NaN"):
+        gaussian.decode(np.full((1, 1, 7, 7), np.nan))
+
+
+def test_wrong_streams_and_rules_are_refused(gaussian):
+    for arguments in (
+        {"num": -1},
+        {"num": 1, "batch_size": 0},
+        {"num": 1, "labels": []},
+        {"num": 1, "weight": math.nan},
+    ):
+        with pytest.raises(ValueError, match=r"num|weight"):
+            gaussian.stream(**arguments)
+    with pytest.raises(ValueError, match="rule"):
+        gaussian.classify(np.zeros((1, 28, 28), np.uint8), rule="guess")
+
+
+def test_missing_providers_list_those_there(gaussian_bundle):
+    with pytest.raises(ProviderError, match="CPUExecutionProvider"):
+        runtime.load(gaussian_bundle, providers=["NoExecutionProvider"])
+    with pytest.raises(ValueError, match="threads"):
+        runtime.load(gaussian_bundle, threads=0)

@@ -1,0 +1,59 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.noise import MAX_SEED, normal
+
+SHAPE = (1, 7, 7)
+
+
+def philox4x64(counter: int, key: int) -> list[int]:
+    """Philox4x64-10 of Salmon et al. 2011, from the paper, in whole numbers."""
+    mask = 2**64 - 1
+    c = [counter >> (64 * i) & mask for i in range(4)]
+    k = [key & mask, key >> 64]
+    for _ in range(10):
+        first, second = 0xD2E7470EE14C6C93 * c[0], 0xCA5A826395121157 * c[2]
+        c = [(second >> 64) ^ c[1] ^ k[0], second & mask, (first >> 64) ^ c[3] ^ k[1], first & mask]
+        k = [(k[0] + 0x9E3779B97F4A7C15) & mask, (k[1] + 0xBB67AE8584CAA73B) & mask]
+    return c
+
+
+def test_follows_its_specification():
+    seed, image, stream, size = 123456789, 5, 2, 49
+    counters = -(-size // 8)
+    words = [word for c in range(counters) for word in philox4x64(1 + image * counters + c + (stream << 64), seed)]
+    elements = []
+    for word in words:
+        radius, angle = np.sqrt(-2 * np.log(((word >> 32) + 0.5) / 2**32)), 2 * np.pi * (word & 0xFFFFFFFF) / 2**32
+        elements += [radius * np.cos(angle), radius * np.sin(angle)]
+    found = normal(seed, image, 1, SHAPE, stream)
+    np.testing.assert_allclose(found.ravel(), elements[:size], rtol=1e-6)
+
+
+def test_vectors():
+    found = normal(0, 0, 1, (4,)).ravel()
+    np.testing.assert_allclose(found, TEST_VECTOR, rtol=1e-6)
+
+
+@given(st.integers(0, MAX_SEED), st.integers(0, 10**6), st.integers(1, 20), st.integers(0, 50))
+def test_an_image_is_the_same_whatever_is_drawn_beside_it(seed, first, count, stream):
+    together = normal(seed, first, count, SHAPE, stream)
+    alone = np.concatenate([normal(seed, first + i, 1, SHAPE, stream) for i in range(count)])
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_is_standard_normal():
+    drawn = normal(7, 0, 20_000, SHAPE)
+    assert abs(drawn.mean()) < 0.005
+    assert abs(drawn.std() - 1) < 0.005
+    correlation = np.corrcoef(drawn.reshape(len(drawn), -1), rowvar=False)
+    assert np.abs(correlation - np.eye(49)).max() < 0.05
+
+
+def test_seeds_and_streams_differ():
+    assert not np.array_equal(normal(0, 0, 3, SHAPE), normal(1, 0, 3, SHAPE))
+    assert not np.array_equal(normal(0, 0, 3, SHAPE), normal(0, 0, 3, SHAPE, stream=1))
+
+
+TEST_VECTOR = [2.9162033, 0.64688528, -1.2855403, -1.0902983]

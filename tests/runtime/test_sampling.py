@@ -1,0 +1,69 @@
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from runtime import noise, sampling
+from tests.gaussian import velocity
+
+MEAN, STD = 0.7, 0.4
+
+
+def exact_end(x0):
+    """Where the ODE of N(MEAN, STD^2) carries x0: the straight map of Gaussians."""
+    return MEAN + STD * x0
+
+
+def solve(steps, x0, **more):
+    return sampling.heun(lambda x, t: velocity(x, t, MEAN, STD), x0, sampling.time_grid(steps), **more)
+
+
+def test_ode_reaches_the_closed_form_at_second_order():
+    x0 = np.linspace(-3, 3, 61)
+    errors = [np.abs(solve(steps, x0) - exact_end(x0)).max() for steps in (20, 40, 80)]
+    orders = [math.log2(a / b) for a, b in pairwise(errors)]
+    assert min(orders) > 1.7
+    assert errors[-1] < 1e-3
+
+
+@pytest.mark.parametrize("diffusion", [0.0, 0.5, 1.5])
+def test_sde_has_the_marginals_of_the_ode(diffusion):
+    def draw(stream):
+        return noise.normal(3, 0, 40_000, (2,), stream).astype(np.float64)
+
+    end = solve(60, draw(0), diffusion=diffusion, noise=lambda step: draw(step + 1))
+    assert end.mean() == pytest.approx(MEAN, abs=0.01)
+    assert end.std() == pytest.approx(STD, rel=0.02)
+
+
+def test_sde_forgets_its_start():
+    x0 = noise.normal(3, 0, 10_000, (1,)).astype(np.float64)
+    end = solve(60, x0, diffusion=3.0, noise=lambda step: noise.normal(3, 0, 10_000, (1,), step + 1))
+    assert np.corrcoef(x0.ravel(), end.ravel())[0, 1] < 0.5
+    assert np.corrcoef(x0.ravel(), solve(60, x0).ravel())[0, 1] > 0.999
+
+
+def test_noise_scales_add_up():
+    whole = sampling.noise_scale(0, 1, 1.5) ** 2
+    assert sum(sampling.noise_scale(a, b, 1.5) ** 2 for a, b in ((0, 0.3), (0.3, 0.9), (0.9, 1))) == pytest.approx(
+        whole
+    )
+
+
+def test_torch_and_numpy_pass_alike():
+    x0 = np.random.default_rng(0).normal(size=(5, 3))
+    np.testing.assert_allclose(solve(7, torch.from_numpy(x0)).numpy(), solve(7, x0), rtol=1e-12)
+
+
+def test_guidance():
+    conditional, unconditional = np.array([2.0]), np.array([1.0])
+    assert sampling.guided(conditional, unconditional, 0) == 1
+    assert sampling.guided(conditional, unconditional, 1) == 2
+    assert sampling.guided(conditional, unconditional, 4) == 5
+
+
+def test_diffusion_needs_noise():
+    with pytest.raises(ValueError, match="needs noise"):
+        solve(4, np.zeros(1), diffusion=1.0)

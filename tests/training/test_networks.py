@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.gaussian import gaussian_flow
+from training.autoencoders import AutoEncoder, VarAutoEncoder
+from training.flows import Flow
+from training.losses import ReconstructionLoss, autoencoder_losses, flow_matching_loss, kl_divergence, sample_times
+from training.perception import FeatureNetwork
+
+MAX_PARAMETERS = 98_000
+MAX_DECODER_MULTIPLY_ADDS = 1_000_000
+
+
+@pytest.mark.parametrize("network", [AutoEncoder, VarAutoEncoder])
+@pytest.mark.parametrize("arguments", [{}, {"latent_channels": 2, "dim1": 8, "dim2": 8, "n_heads": 2, "n_layers": 1}])
+def test_autoencoders_keep_shapes_and_ranges(network, arguments):
+    model = network(**arguments).eval()
+    mean, log_variance = model.encode(torch.rand(3, 1, 28, 28))
+    assert mean.shape == (3, *model.latent_shape)
+    assert (log_variance is not None) == model.variational
+    images = model.decode(mean)
+    assert images.shape == (3, 1, 28, 28)
+    assert 0 <= images.min() <= images.max() <= 1
+
+
+def test_default_networks_are_within_budget():
+    autoencoder, flow = VarAutoEncoder(), Flow()
+    assert sum(p.numel() for model in (autoencoder, flow) for p in model.parameters()) <= MAX_PARAMETERS
+    with FlopCounterMode(display=False) as counter:
+        autoencoder.eval().decode(torch.zeros(1, *autoencoder.latent_shape))
+    assert counter.get_total_flops() / 2 < MAX_DECODER_MULTIPLY_ADDS
+
+
+def test_flow_without_correction_is_the_gaussian_closed_form():
+    flow = gaussian_flow()
+    x, t = torch.randn(5, *flow.latent_shape), torch.rand(5)
+    time = t.view(-1, 1, 1, 1)
+    mean, variance = flow.element_mean, flow.element_variance
+    marginal = (1 - time) ** 2 + time**2 * variance
+    wanted = mean + (time * variance - (1 - time)) / marginal * (x - time * mean)
+    torch.testing.assert_close(flow(x, t, torch.arange(5)), wanted)
+
+
+def test_optimal_flow_has_the_least_loss():
+    """E|u - v|^2 of Gaussian data is the mean over t of s^2 / V: what remains when v is right."""
+    torch.manual_seed(0)
+    flow = gaussian_flow()
+    latents = flow.element_mean + flow.element_variance.sqrt() * torch.randn(40_000, *flow.latent_shape)
+    labels = torch.zeros(len(latents), dtype=torch.long)
+    with torch.no_grad():
+        found = flow_matching_loss(flow, latents, labels, flow.null_label, 0.0)
+    t = sample_times(100_000, torch.device("cpu")).view(-1, 1)
+    variance = flow.element_variance.flatten()
+    wanted = (variance / ((1 - t) ** 2 + t**2 * variance)).mean()
+    assert found.item() == pytest.approx(wanted.item(), rel=0.01)
+
+
+def test_kl_divergence_is_torchs():
+    mean, log_variance = torch.randn(4, 1, 7, 7), torch.randn(4, 1, 7, 7)
+    normal = torch.distributions.Normal
+    wanted = (
+        torch.distributions.kl_divergence(normal(mean, (0.5 * log_variance).exp()), normal(0.0, 1.0)).flatten(1).sum(1)
+    )
+    torch.testing.assert_close(kl_divergence(mean, log_variance), wanted)
+
+
+def test_times_keep_away_from_the_ends():
+    t = sample_times(100_000, torch.device("cpu"))
+    assert t.min() > 0
+    assert t.max() < 1
+    assert ((t < 0.05) | (t > 0.95)).float().mean() < 0.01
+
+
+def test_labels_are_dropped_as_often_as_asked():
+    seen = []
+
+    def flow(x, t, labels):
+        seen.append(labels)
+        return x
+
+    torch.manual_seed(0)
+    flow_matching_loss(flow, torch.zeros(20_000, 1, 1, 1), torch.zeros(20_000, dtype=torch.long), 10, 0.1)
+    assert set(seen[0].tolist()) == {0, 10}
+    assert (seen[0] == 10).float().mean().item() == pytest.approx(0.1, abs=0.01)
+
+
+def test_alpha_weighs_the_kl_divergence():
+    torch.manual_seed(0)
+    model, loss = VarAutoEncoder(dim1=4, dim2=4, n_layers=1).eval(), ReconstructionLoss(FeatureNetwork().features)
+    images = torch.rand(4, 1, 28, 28)
+    without, doubled = (autoencoder_losses(model, images, alpha, loss) for alpha in (0.0, 2.0))
+    assert (doubled["loss"] - without["loss"]).item() == pytest.approx(2 * without["kl"].item(), rel=1e-4)
+    assert "kl" not in autoencoder_losses(AutoEncoder(dim1=4, dim2=4, n_layers=1).eval(), images, 0.2, loss)
+
+
+def test_statistics_standardise():
+    flow = Flow(latent_channels=2, dim1=8, n_layers=1)
+    raw = torch.tensor([3.0, -1.0]).view(2, 1, 1) + torch.tensor([0.1, 5.0]).view(2, 1, 1) * torch.randn(2000, 2, 7, 7)
+    flow.set_statistics(raw)
+    z = flow.standardise(raw)
+    np.testing.assert_allclose(z.mean((0, 2, 3)), 0, atol=1e-4)
+    np.testing.assert_allclose(z.std((0, 2, 3)), 1, atol=1e-4)
+    torch.testing.assert_close(flow.unstandardise(z), raw, atol=1e-5, rtol=1e-5)

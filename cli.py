@@ -41,49 +41,11 @@ def cli() -> None:
 
 
 @cli.command(cls=VariadicCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@click.option("--model", type=click.Choice(["autoencoder", "vae", "flow"]), help="What to train.")
+@flags.training_options
 @flags.dataset_options
-@click.option(
-    "--model-version", type=click.Choice(["dev", "main"]), help="Go on from this checkpoint.  [default: fresh weights]"
-)
-@click.option("--lr", type=flags.Number(1e-8, 10), default=1e-3, show_default=True, help="Learning rate.")
-@click.option("--total-epochs", type=click.IntRange(1), default=10, show_default=True)
-@click.option(
-    "--milestones",
-    type=click.IntRange(1),
-    multiple=True,
-    metavar="EPOCH...",
-    help="Epochs at which the rate is multiplied by gamma; without any it falls to 0 along a cosine.",
-)
-@click.option("--gamma", type=flags.Number(1e-6, 1), default=0.2, show_default=True)
-@click.option(
-    "--alpha",
-    type=flags.Number(0, 1000),
-    default=0.2,
-    show_default=True,
-    help="Weight of KL against the reconstruction (vae).",
-)
-@click.option(
-    "--autoencoder",
-    type=click.Choice(["autoencoder", "vae"]),
-    help="Whose latents a flow learns.  [default: the shipped one]",
-)
-@click.option(
-    "--latents",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File of the encoded data set.  [default: under --root]",
-)
-@click.option(
-    "--sample-latents", is_flag=True, help="A flow learns draws from the vae's distributions rather than their means."
-)
 @flags.data_options
 @flags.device_option
 @flags.seed_option
-@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of torch.  [default: torch's own choice]")
-@click.option(
-    "--promote/--no-promote", default=None, help="Make the result the main checkpoint, or not, without asking."
-)
-@click.option("--recipe", metavar="NAME", help="Run all stages of a shipped model's recipe instead.")
 @click.pass_context
 def train(ctx: click.Context, /, **given: Any) -> None:
     r"""Train a network; any further --NAME VALUE goes to its constructor.
@@ -117,7 +79,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
         device=device,
         **{
             key: given[key]
-            for key in ("lr", "total_epochs", "batch_size", "milestones", "gamma", "seed", "num_workers")
+            for key in ("lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay", "seed", "num_workers")
         },
     )
     shared = {key: given[key] for key in ("root", "model", "alpha", "autoencoder", "latents", "sample_latents")}
@@ -135,9 +97,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
 @flags.dataset_options
 @flags.model_options
 @flags.data_options
-@click.option(
-    "--latents", type=click.Path(path_type=Path, dir_okay=False), help="File to write.  [default: under --root]"
-)
+@flags.latents_option
 def encode_dataset(**given: Any) -> None:
     r"""Write a trained autoencoder's latents of a whole data set, which a flow trains on.
 
@@ -215,7 +175,7 @@ def export(**given: Any) -> None:
 @flags.output_option(".png", ".npz")
 @click.option("--num", type=click.IntRange(0, 10**9), help="How many images in an .npz.  [default: a page's]")
 @flags.seed_option
-@flags.batch_size_option
+@flags.data_options
 @flags.threads_option
 def generate(**given: Any) -> None:
     r"""Draw a page (.png) or an archive (.npz) of new images.
@@ -229,6 +189,7 @@ def generate(**given: Any) -> None:
     from commands.models import Choice
 
     choice = Choice.from_flags(given)
+    flags.drop(given, "root", "num_workers")
     settings = {key: given.pop(key) for key in ("seed", "weight", "diffusion", "steps")}
     labels = [name for text in given.pop("labels") for name in text.split(",")]
     click.echo(generate_page(choice, settings, labels, **given))
@@ -248,6 +209,7 @@ def generate(**given: Any) -> None:
     show_default=True,
     help="Models know light on dark; auto inverts pictures with a light border.",
 )
+@flags.data_options
 @flags.threads_option
 @flags.json_option
 def classify(**given: Any) -> None:
@@ -261,6 +223,7 @@ def classify(**given: Any) -> None:
     from commands.models import Choice
 
     choice = Choice.from_flags(given)
+    flags.drop(given, "root", "batch_size", "num_workers")
     click.echo(classify_files(choice, **given))
 
 
@@ -283,7 +246,7 @@ def test(**given: Any) -> None:
     from commands.test import test as test_model
 
     choice = Choice.from_flags(given)
-    given.pop("num_workers")
+    flags.drop(given, "num_workers")
     click.echo(test_model(choice, **given))
 
 
@@ -306,9 +269,34 @@ def test_reconstruction(**given: Any) -> None:
 
     given["autoencoder_version"] = given["model_version"]
     choice = Choice.from_flags(given)
-    for unused in ("batch_size", "num_workers"):
-        given.pop(unused)
+    flags.drop(given, "batch_size", "num_workers")
     click.echo(draw(choice, **given))
+
+
+@cli.command()
+@flags.dataset_options
+@flags.model_options
+@flags.autoencoder_version_option
+@flags.data_options
+@flags.sampling_options
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="How often to draw.")
+@click.option("--record", is_flag=True, help="Write the figures into the bundle's manifest.")
+@flags.threads_option
+@flags.json_option
+def evaluate(**given: Any) -> None:
+    r"""Judge samples against test images, with a network trained on the real ones.
+
+    \b
+    Example:
+      python cli.py evaluate --dataset MNIST --root data
+    """
+    from commands.evaluate import evaluate as judge
+    from commands.models import Choice
+
+    choice = Choice.from_flags(given)
+    settings = {key: given.pop(key) for key in ("weight", "diffusion", "steps")}
+    flags.drop(given, "batch_size", "num_workers")
+    click.echo(judge(choice, settings=settings, **given))
 
 
 @cli.command()

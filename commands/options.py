@@ -113,6 +113,72 @@ def grid_options(command: Command) -> Command:
     )
 
 
+def training_options(command: Command) -> Command:
+    """What `train` alone takes."""
+    return _all(
+        command,
+        click.option("--model", type=click.Choice(["autoencoder", "vae", "flow"]), help="What to train."),
+        click.option(
+            "--model-version",
+            type=click.Choice(["dev", "main"]),
+            help="Go on from this checkpoint.  [default: fresh weights]",
+        ),
+        click.option("--lr", type=Number(1e-8, 10), default=1e-3, show_default=True, help="Learning rate."),
+        click.option("--total-epochs", type=click.IntRange(1), default=10, show_default=True),
+        click.option(
+            "--milestones",
+            type=click.IntRange(1),
+            multiple=True,
+            metavar="EPOCH...",
+            help="Epochs at which the rate is multiplied by gamma; without any it falls to 0 along a cosine.",
+        ),
+        click.option("--gamma", type=Number(1e-6, 1), default=0.2, show_default=True),
+        click.option(
+            "--ema-decay",
+            type=Number(0, 0.99999),
+            default=0.999,
+            show_default=True,
+            help="Decay of the moving average of weights, which is what is saved.",
+        ),
+        click.option(
+            "--alpha",
+            type=Number(0, 1000),
+            default=0.2,
+            show_default=True,
+            help="Weight of KL against the reconstruction (vae).",
+        ),
+        click.option(
+            "--autoencoder",
+            type=click.Choice(["autoencoder", "vae"]),
+            help="Whose latents a flow learns.  [default: the shipped one]",
+        ),
+        click.option(
+            "--sample-latents",
+            is_flag=True,
+            help="A flow learns draws from the vae's distributions rather than their means.",
+        ),
+        latents_option,
+        click.option(
+            "--promote/--no-promote", default=None, help="Make the result the main checkpoint, or not, without asking."
+        ),
+        click.option("--recipe", metavar="NAME", help="Run all stages of a shipped model's recipe instead."),
+        click.option(
+            "--threads", type=click.IntRange(1, 1024), help="Threads of torch.  [default: torch's own choice]"
+        ),
+    )
+
+
+def drop(given: dict[str, Any], *names: str) -> None:
+    """Forget flags that every command takes, so that scripts can pass one set, but this one has no use for."""
+    for name in names:
+        del given[name]
+
+
+latents_option = click.option(
+    "--latents",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of the encoded data set.  [default: under --root]",
+)
 batch_size_option = click.option(
     "--batch-size", type=click.IntRange(1, 1 << 20), default=128, show_default=True, help="Images at a time."
 )

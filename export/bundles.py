@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import platform
 import shutil
 import tempfile
@@ -35,7 +33,7 @@ from training.flows import Flow
 class SamplingDefaults:
     """What generating uses where its caller says nothing; written into the manifest."""
 
-    steps: int = 12
+    steps: int = 8
     weight: float = 1.25
     diffusion: float = 0.0
 
@@ -123,10 +121,10 @@ def export_bundle(
             },
             "measured": {},
         }  # fmt: skip
-        write_manifest(aside, manifest)
+        bundles.write_manifest(aside, manifest)
         images = np.random.default_rng(0).integers(0, 256, (4, 28, 28), np.uint8)
         manifest["largest_errors_in_use"] = verify.check_use(bundles.read(aside), specs, images)
-        write_manifest(aside, manifest)
+        bundles.write_manifest(aside, manifest)
         _replace(folder, aside)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -143,14 +141,6 @@ def temporary_bundle(source: Source, with_flow: bool = True) -> Iterator[Path]:
         folder = Path(parent) / source.dataset.key
         export_bundle(source, folder, with_flow=with_flow)
         yield folder
-
-
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write a manifest with its checksum, aside and renamed."""
-    manifest["checksum"] = bundles.checksum(manifest)
-    aside = folder / f".{bundles.MANIFEST}.{os.getpid()}"
-    aside.write_text(json.dumps(manifest, indent=1) + "\n")
-    aside.replace(folder / bundles.MANIFEST)
 
 
 def _untrained_flow(dataset: Dataset, autoencoder: AutoEncoder) -> Checkpoint:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,19 @@ def checksum(manifest: Mapping[str, Any]) -> str:
     """The SHA-256 of a manifest without its own checksum."""
     rest = {key: value for key, value in manifest.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write a manifest with its checksum, aside and renamed."""
+    manifest["checksum"] = checksum(manifest)
+    aside = folder / f".{MANIFEST}.{os.getpid()}"
+    aside.write_text(json.dumps(manifest, indent=1) + "\n")
+    aside.replace(folder / MANIFEST)
+
+
+def record_measurements(folder: Path, figures: Mapping[str, Any]) -> None:
+    """Put measured figures, with the command that gave them, into a bundle's manifest."""
+    write_manifest(folder, {**read(folder).manifest, "measured": dict(figures)})
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -35,15 +35,14 @@ class Adversary:
         self._waiting = warm_up_steps
 
     def loss(self, real: Tensor, generated: Tensor) -> Tensor:
-        """The generator's loss, a scalar with gradients to `generated` only; the critic then learns a step."""
+        """The generator's loss, a scalar with gradients to `generated` only, after the critic has learnt a step."""
         if self._waiting > 0:
             self._waiting -= 1
             return torch.zeros((), device=real.device)
-        self._critic.requires_grad_(False)
-        wanted = -self._critic(generated).mean()
         self._critic.requires_grad_(True)
         seen = F.relu(1 - self._critic(real)).mean() + F.relu(1 + self._critic(generated.detach())).mean()
         self._optimiser.zero_grad()
         seen.backward()
         self._optimiser.step()
-        return wanted
+        self._critic.requires_grad_(False)
+        return -self._critic(generated).mean()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -19,9 +21,9 @@ from training.flows import Flow
 PAIRS = 64
 FIRST_TIME, LAST_TIME = 0.05, 0.95
 BANK_SEED = 0
-LIKELIHOOD_STEPS = 12
-COMPARED = 600  # validation latents on which the rules are compared; the exact likelihood is slow
-_CHUNK = 32
+LIKELIHOOD_STEPS = 8
+COMPARED_ROWS = 5000  # pairs of latent and class on which the rules are compared; the exact likelihood is slow
+_CHUNK_ROWS = 20_000  # evaluations of the flow at a time
 
 # What a flow has before it is calibrated: a plain bank, and scores taken as they are.
 UNCALIBRATED: dict[str, Any] = {
@@ -45,17 +47,17 @@ def calibrate(
     times = np.linspace(FIRST_TIME, LAST_TIME, PAIRS)
     shared_noise = noise.normal(BANK_SEED, 0, PAIRS, flow.latent_shape)
     z = latents.numpy()
-    starts = range(0, len(z), _CHUNK)
     errors = np.concatenate(
         [
-            bayes.denoising_errors(field.velocity, z[start : start + _CHUNK], times, shared_noise, classes)
-            for start in track(starts, len(starts), "calibrating: denoising")
+            bayes.denoising_errors(field.velocity, part, times, shared_noise, classes)
+            for part in _chunks(z, classes * PAIRS, track, "calibrating: denoising")
         ]
     )
     weights = fit_weights(errors, labels.numpy(), np.array(prior))
-    few, few_labels = z[:COMPARED], labels.numpy()[:COMPARED]
+    compared = max(1, COMPARED_ROWS // classes)
+    few, few_labels = z[:compared], labels.numpy()[:compared]
     scores = {
-        "denoising": bayes.denoising_scores(errors[:COMPARED], weights),
+        "denoising": bayes.denoising_scores(errors[:compared], weights),
         "ode": _density_scores(field, few, classes, False, track),
         "likelihood": _density_scores(field, few, classes, True, track),
     }
@@ -128,10 +130,9 @@ def fit_temperature(scores: Floats, labels: NDArray[np.int64], prior: Floats) ->
 def _density_scores(field: NumpyFlow, z: Floats, classes: int, divergence: bool, track: Tracker) -> Floats:
     """Log p(z | y) with the divergence term or without: (N, classes)."""
     found = []
-    starts = range(0, len(z), _CHUNK)
-    for start in track(starts, len(starts), f"calibrating: {'likelihood' if divergence else 'ode'}"):
-        part = z[start : start + _CHUNK]
-        rows, labels = np.repeat(part, classes, axis=0), np.tile(np.arange(classes), len(part))
+    rows_of_one = classes * math.prod(z.shape[1:] if divergence else ())
+    for part in _chunks(z, rows_of_one, track, f"calibrating: {'likelihood' if divergence else 'ode'}"):
+        labels = np.tile(np.arange(classes), len(part))
 
         def velocity_and_divergence(x: Floats, t: float, labels: NDArray[np.int64] = labels) -> tuple[Floats, Floats]:
             times = np.full(len(x), t)
@@ -139,8 +140,16 @@ def _density_scores(field: NumpyFlow, z: Floats, classes: int, divergence: bool,
                 return field.velocity_and_divergence(x, times, labels)
             return field.velocity(x, times, labels), np.zeros(len(x))
 
+        rows = np.repeat(part, classes, axis=0)
         found.append(bayes.log_density(velocity_and_divergence, rows, LIKELIHOOD_STEPS).reshape(len(part), classes))
     return np.concatenate(found)
+
+
+def _chunks(z: Floats, rows_of_one: int, track: Tracker, label: str) -> Iterable[Floats]:
+    """Pieces of z (N, ...), of which each element costs so many evaluations of the flow."""
+    size = max(1, _CHUNK_ROWS // rows_of_one)
+    pieces = [z[start : start + size] for start in range(0, len(z), size)]
+    return track(pieces, len(pieces), label)
 
 
 def _accuracy(scores: Floats, labels: NDArray[np.int64], prior: Floats) -> float:

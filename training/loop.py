@@ -36,7 +36,7 @@ class Options:
     gamma: float = 0.2
     seed: int = 0
     num_workers: int = 0
-    ema_decay: float = 0.9995
+    ema_decay: float = 0.999
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def learning_rate(self, epoch: float) -> float:

@@ -109,7 +109,9 @@ def test_a_page_has_its_images_in_rows(digit):
 def test_png_carries_its_parameters(tmp_path, digit):
     path = tmp_path / "page.png"
     pictures.save_png(pictures.page(digit[None], 1, 1, 0.5), path, {"seed": 3, "labels": ["é"]})
-    assert json.loads(Image.open(path).text["parameters"]) == {"seed": 3, "labels": ["é"]}
+    with Image.open(path) as opened:
+        text = opened.text
+    assert json.loads(text["parameters"]) == {"seed": 3, "labels": ["é"]}
 
 
 def test_npz_is_what_numpy_reads(tmp_path, digit):

@@ -279,6 +279,13 @@ def test_reconstruction(**given: Any) -> None:
 @flags.autoencoder_version_option
 @flags.data_options
 @flags.sampling_options
+@click.option(
+    "--part",
+    type=click.Choice(["test", "validation"]),
+    default="test",
+    show_default=True,
+    help="Real images to judge against; choose settings on validation.",
+)
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="How often to draw.")
 @click.option("--record", is_flag=True, help="Write the figures into the bundle's manifest.")
 @flags.threads_option

@@ -30,7 +30,7 @@ def judge_samples(
         "samples": len(samples.images),
         "frechet_multiple": found["frechet_distance"] / floor["frechet_distance"],
         **found,
-        "real": floor | {"test_accuracy": float((real.labels == test.labels).mean())},
+        "real": floor | {"accuracy": float((real.labels == test.labels).mean())},
     }
 
 

@@ -1,0 +1,114 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export import onnx_files, verify
+from export.bundles import SamplingDefaults, export_bundle
+from export.graphs import bundle_graphs, fold_batch_norms
+from runtime import bundle as bundles
+from tests.gaussian import gaussian_flow, save_checkpoints
+from training import checkpoints
+from training.autoencoders import AutoEncoder, VarAutoEncoder
+from training.flows import Flow
+
+NETWORKS = [
+    (VarAutoEncoder, {}, {}),
+    (AutoEncoder, {"n_heads": 2, "dim1": 8, "dim2": 8}, {"backbone": "conv", "dim1": 8, "n_layers": 1, "n_heads": 2}),
+]
+
+
+def trained_like(model):
+    """Random weights and statistics, so that nothing is zero or one by initialisation."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+    if isinstance(model, Flow):
+        torch.nn.init.normal_(model.backbone.last.weight, std=0.1)
+        model.element_variance.uniform_(0.3, 2)
+    return model.eval()
+
+
+@pytest.mark.parametrize(("kind", "shape", "flow"), NETWORKS)
+def test_graphs_match_torch_at_every_batch_size(tmp_path, kind, shape, flow):
+    for spec in bundle_graphs(trained_like(kind(**shape)), trained_like(Flow(**flow))):
+        onnx_files.write(spec, tmp_path)
+        assert verify.check_graph(spec, tmp_path / spec.file) <= 1e-5
+
+
+def test_folding_batch_norms_changes_nothing():
+    model = trained_like(AutoEncoder(n_heads=2, dim1=8, dim2=8))
+    folded, images = fold_batch_norms(model), torch.rand(2, 1, 28, 28)
+    torch.testing.assert_close(folded.encode(images)[0], model.encode(images)[0], atol=1e-5, rtol=1e-5)
+    assert sum(p.numel() for p in folded.parameters()) < sum(p.numel() for p in model.parameters())
+
+
+def test_a_graph_that_differs_is_refused(tmp_path):
+    model = trained_like(AutoEncoder(dim1=4, dim2=4, n_layers=1))
+    spec = bundle_graphs(model, gaussian_flow())[1]
+    onnx_files.write(spec, tmp_path)
+    with torch.no_grad():
+        next(spec.module.autoencoder.decoder.parameters()).add_(0.01)
+    with pytest.raises(verify.ExportMismatchError, match=r"decoder\.onnx"):
+        verify.check_graph(spec, tmp_path / spec.file)
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "FOLDER", tmp_path / "checkpoints")
+    return save_checkpoints(tmp_path / "checkpoints")
+
+
+def test_export_is_whole_or_not_at_all(tmp_path, source, monkeypatch):
+    folder = tmp_path / "bundle"
+    export_bundle(source, folder, SamplingDefaults(steps=3))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def fail(*_):
+        raise verify.ExportMismatchError("no match")
+
+    monkeypatch.setattr(verify, "check_use", fail)
+    with pytest.raises(verify.ExportMismatchError):
+        export_bundle(source, folder, SamplingDefaults(steps=5))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoints"]
+    assert bundles.read(folder).defaults.steps == 3
+
+
+def test_graphs_carry_no_path_and_no_debug_data(gaussian_bundle):
+    for file in bundles.GRAPHS:
+        content = (gaussian_bundle / file).read_bytes()
+        assert b".py" not in content
+        assert b"site-packages" not in content
+        model = onnx.load_from_string(content)
+        assert model.opset_import[0].version == 18
+        assert [node.type.tensor_type.shape.dim[0].dim_param for node in model.graph.input] == ["batch"] * len(
+            model.graph.input
+        )
+
+
+def test_counts_of_a_known_layer(tmp_path):
+    from export.graphs import GraphSpec
+
+    spec = GraphSpec("linear.onnx", torch.nn.Linear(5, 7), ("x",), ("y",), (torch.zeros(3, 5),))
+    facts = onnx_files.write(spec, tmp_path)
+    assert facts["parameters"] == 5 * 7 + 7
+    assert facts["multiply_adds"] == 5 * 7
+
+
+def test_shipped_bundle_comes_from_the_shipped_checkpoints():
+    manifest = bundles.read("MNIST").manifest
+    folder = bundles.SHIPPED.parent / "checkpoints" / "MNIST" / "main"
+    kind = manifest["autoencoder"]
+    for name, file in ((kind, f"{kind}.safetensors"), ("flow", f"{kind}-flow.safetensors")):
+        assert manifest["provenance"][name]["sha256"] == checkpoints.sha256(folder / file)
+    parameters = sum(
+        sum(p.numel() for p in checkpoints.load(folder / file).network.parameters())
+        for file in (f"{kind}.safetensors", f"{kind}-flow.safetensors")
+    )
+    assert manifest["parameters"] == parameters <= 98_000
+    assert manifest["files"]["decoder.onnx"]["multiply_adds"] < 1_000_000
+    assert np.isclose(sum(manifest["dataset"]["prior"]), 1)

@@ -15,6 +15,7 @@ from commands.progress import note
 from runtime import bundle as bundles
 from runtime.datasets import Dataset, find
 from runtime.sessions import available_providers
+from training.paths import checkpoint_path, flow_name, sha256
 
 EXPORTED = Path("models_onnx")  # of the current directory
 NEEDS_TORCH = "needs torch: pip install '.[train]'"
@@ -54,7 +55,9 @@ def opened(choice: Choice, flow_needed: bool = True) -> Iterator[runtime.Model]:
     """
     providers = _providers(choice.device)
     if choice.version == choice.autoencoder_version == "main" and _ships(choice):
-        yield runtime.load(bundle_folder(choice.dataset), threads=choice.threads, providers=providers)
+        model = runtime.load(bundle_folder(choice.dataset), threads=choice.threads, providers=providers)
+        _note_newer_checkpoints(choice, model.bundle)
+        yield model
         return
     source = _source(choice)
     from export.bundles import temporary_bundle
@@ -90,6 +93,16 @@ def require_training() -> None:
 def _ships(choice: Choice) -> bool:
     kind = bundled_kind(choice.dataset)
     return kind is not None and choice.kind in (None, kind)
+
+
+def _note_newer_checkpoints(choice: Choice, bundle: runtime.Bundle) -> None:
+    """Say so where the main checkpoints are not those that the bundle was exported from."""
+    kind = bundle.manifest["autoencoder"]
+    provenance = bundle.manifest["provenance"]
+    for name, facts in ((kind, provenance[kind]), (flow_name(kind), provenance["flow"])):
+        path = checkpoint_path(choice.dataset.key, "main", name)
+        if path.is_file() and sha256(path) != facts["sha256"]:
+            note(f"{path} is not the checkpoint that {bundle.folder} was exported from: to use it, run export")
 
 
 def _source(choice: Choice) -> Any:

@@ -17,10 +17,11 @@ from commands.models import EXPORTED, bundled_kind
 from commands.progress import note, track
 from export.bundles import SamplingDefaults, Source, export_bundle
 from runtime.datasets import Dataset
-from training import checkpoints, latents
-from training.checkpoints import AUTOENCODERS, Checkpoint, Version
+from training import checkpoints, latents, paths
+from training.checkpoints import AUTOENCODERS, Checkpoint
 from training.flows import Flow
 from training.loop import Options
+from training.paths import Version, flow_name
 from training.train_autoencoder import train_autoencoder
 from training.train_flow import train_flow
 
@@ -50,7 +51,7 @@ class Training:
     @property
     def name(self) -> str:
         """The checkpoint's name."""
-        return self.model if self.model != "flow" else f"{self.kind}-flow"
+        return self.model if self.model != "flow" else flow_name(self.kind)
 
     @property
     def latents_path(self) -> Path:
@@ -164,7 +165,7 @@ def torch_device(name: str) -> torch.device:
 def _initial(training: Training) -> Checkpoint | None:
     if training.initial is None:
         return None
-    path = checkpoints.path_of(training.dataset.key, training.initial, training.name)
+    path = paths.checkpoint_path(training.dataset.key, training.initial, training.name)
     note(f"going on from {path}")
     return checkpoints.load(path, training.options.device)
 

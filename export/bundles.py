@@ -22,11 +22,12 @@ from export.graphs import bundle_graphs
 from runtime import bundle as bundles
 from runtime.datasets import Dataset
 from runtime.tracking import Tracker, untracked
-from training import checkpoints
+from training import checkpoints, paths
 from training.autoencoders import AutoEncoder
 from training.calibration import UNCALIBRATED
-from training.checkpoints import Checkpoint, CheckpointError, Version
+from training.checkpoints import Checkpoint, CheckpointError
 from training.flows import Flow
+from training.paths import Version, flow_name
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Source:
 
     @property
     def autoencoder_path(self) -> Path:
-        return checkpoints.path_of(self.dataset.key, self.autoencoder_version, self.kind)
+        return paths.checkpoint_path(self.dataset.key, self.autoencoder_version, self.kind)
 
     @property
     def flow_path(self) -> Path:
-        return checkpoints.path_of(self.dataset.key, self.flow_version, f"{self.kind}-flow")
+        return paths.checkpoint_path(self.dataset.key, self.flow_version, flow_name(self.kind))
 
 
 def export_bundle(
@@ -71,11 +72,11 @@ def export_bundle(
     autoencoder_checkpoint = checkpoints.load(source.autoencoder_path)
     autoencoder, autoencoder_hash = (
         cast(AutoEncoder, autoencoder_checkpoint.network),
-        checkpoints.sha256(source.autoencoder_path),
+        paths.sha256(source.autoencoder_path),
     )
     if with_flow:
         flow_checkpoint = checkpoints.load(source.flow_path)
-        flow_hash = checkpoints.sha256(source.flow_path)
+        flow_hash = paths.sha256(source.flow_path)
         if flow_checkpoint.description["autoencoder_sha256"] != autoencoder_hash:
             raise CheckpointError(
                 f"{source.flow_path} was trained on latents of another autoencoder than {source.autoencoder_path}: "

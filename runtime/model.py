@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +127,13 @@ class Model:
             raise ValueError(
                 f"num {num}, batch_size {batch_size} and {len(cycle)} labels: need 0 or more, 1 or more, 1 or more"
             )
-        sample = self._sampler(seed, weight, diffusion, steps)
+        draw = partial(self.generate, seed=seed, weight=weight, diffusion=diffusion, steps=steps)
+        draw([])  # refuses what is out of range now, not at the first batch
 
         def batches() -> Iterator[Images]:
             for start in range(0, num, batch_size):
                 stop = min(start + batch_size, num)
-                yield self._decode(sample(cycle[np.arange(start, stop) % len(cycle)], start))
+                yield draw(cycle[np.arange(start, stop) % len(cycle)], first=start)
 
         return batches()
 

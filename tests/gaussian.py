@@ -10,7 +10,7 @@ import torch
 
 from export.bundles import Source, export_bundle
 from runtime.datasets import find
-from training import checkpoints
+from training import checkpoints, paths
 from training.autoencoders import AutoEncoder
 from training.calibration import UNCALIBRATED
 from training.checkpoints import Checkpoint
@@ -45,7 +45,7 @@ def gaussian_flow(classes: int = 10, seed: int = 0) -> Flow:
 
 
 def save_checkpoints(folder: Path, flow: Flow | None = None, version: str = "main") -> Source:
-    """An untrained autoencoder and a flow as checkpoints of MNIST below `folder`, which must be checkpoints.FOLDER."""
+    """An untrained autoencoder and a flow as checkpoints of MNIST below `folder`, which must be paths.FOLDER."""
     torch.manual_seed(1)
     source = Source(find("MNIST"), "autoencoder", version, version)
     arguments = {"dim1": 4, "dim2": 4, "dim3": 2, "n_layers": 1}
@@ -54,7 +54,7 @@ def save_checkpoints(folder: Path, flow: Flow | None = None, version: str = "mai
     description = {
         "prior": [0.1] * 10,
         "classifier": UNCALIBRATED,
-        "autoencoder_sha256": checkpoints.sha256(source.autoencoder_path),
+        "autoencoder_sha256": paths.sha256(source.autoencoder_path),
         **described,
     }
     chosen = flow or gaussian_flow()
@@ -65,10 +65,10 @@ def save_checkpoints(folder: Path, flow: Flow | None = None, version: str = "mai
 
 
 def write_gaussian_bundle(folder: Path) -> Path:
-    original = checkpoints.FOLDER
-    checkpoints.FOLDER = folder.parent / "checkpoints"
+    original = paths.FOLDER
+    paths.FOLDER = folder.parent / "checkpoints"
     try:
-        export_bundle(save_checkpoints(checkpoints.FOLDER), folder)
+        export_bundle(save_checkpoints(paths.FOLDER), folder)
     finally:
-        checkpoints.FOLDER = original
+        paths.FOLDER = original
     return folder

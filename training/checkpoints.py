@@ -1,20 +1,17 @@
 """Checkpoints: safetensors files that carry what is needed to rebuild their network.
 
-They lie at ``checkpoints/DATASET/VERSION/NAME.safetensors``, where VERSION is "dev", the scratch
-checkpoint of the last training, or "main", and NAME is "autoencoder", "vae", or "autoencoder-flow",
-"vae-flow" for the flow on that one's latents. Metadata is JSON; nothing in the file is code.
+Metadata is JSON: the network's class, its constructor's arguments, a description. Nothing in the file is code.
 """
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,15 +21,14 @@ from torch import nn
 from runtime.errors import ToolkitError
 from training.autoencoders import AutoEncoder, VarAutoEncoder
 from training.flows import Flow
+from training.paths import checkpoint_path, log_path
 from training.perception import FeatureNetwork
 
 FORMAT = 1
-Version = Literal["dev", "main"]
 NETWORKS: dict[str, type[nn.Module]] = {
     network.__name__: network for network in (AutoEncoder, VarAutoEncoder, Flow, FeatureNetwork)
 }
 AUTOENCODERS: dict[str, type[AutoEncoder]] = {"autoencoder": AutoEncoder, "vae": VarAutoEncoder}
-FOLDER = Path("checkpoints")  # of the current directory
 
 
 class CheckpointError(ToolkitError):
@@ -46,16 +42,6 @@ class Checkpoint:
     network: nn.Module
     arguments: dict[str, Any]
     description: dict[str, Any]
-
-
-def path_of(dataset_key: str, version: Version, name: str) -> Path:
-    """Where the checkpoint `name` of a data set lies."""
-    return FOLDER / dataset_key / version / f"{name}.safetensors"
-
-
-def log_path(checkpoint: Path) -> Path:
-    """The training log beside a checkpoint."""
-    return checkpoint.with_suffix(".jsonl")
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -99,18 +85,13 @@ def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
 
 def promote(dataset_key: str, name: str) -> Path:
     """Make the dev checkpoint the main one, with its log; returns its path."""
-    source, target = path_of(dataset_key, "dev", name), path_of(dataset_key, "main", name)
+    source, target = checkpoint_path(dataset_key, "dev", name), checkpoint_path(dataset_key, "main", name)
     target.parent.mkdir(parents=True, exist_ok=True)
     for old, new in ((source, target), (log_path(source), log_path(target))):
         aside = new.with_name(f".{new.name}.{os.getpid()}")
         shutil.copyfile(old, aside)
         aside.replace(new)
     return target
-
-
-def sha256(path: Path) -> str:
-    """The hash by which bundles and flows name the checkpoint they came from."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def constructor_arguments(network: type[nn.Module]) -> dict[str, inspect.Parameter]:

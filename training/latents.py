@@ -20,9 +20,9 @@ from torch import Tensor
 from runtime import datasets
 from runtime.errors import DataError, MissingDataError
 from runtime.tracking import Tracker, untracked
-from training import checkpoints
+from training import checkpoints, paths
 from training.autoencoders import AutoEncoder
-from training.checkpoints import Version
+from training.paths import Version
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def encode_dataset(
     track: Tracker = untracked,
 ) -> None:
     """Encode all parts of a data set with a trained autoencoder into the file `output`."""
-    checkpoint_path = checkpoints.path_of(dataset.key, version, kind)
+    checkpoint_path = paths.checkpoint_path(dataset.key, version, kind)
     model = cast(AutoEncoder, checkpoints.load(checkpoint_path, device).network)
     tensors: dict[str, Tensor] = {}
     for part in datasets.PARTS:
@@ -79,9 +79,7 @@ def encode_dataset(
     output.parent.mkdir(parents=True, exist_ok=True)
     aside = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        save_file(
-            tensors, aside, {"autoencoder": json.dumps({"kind": kind, "sha256": checkpoints.sha256(checkpoint_path)})}
-        )
+        save_file(tensors, aside, {"autoencoder": json.dumps({"kind": kind, "sha256": paths.sha256(checkpoint_path)})})
         aside.replace(output)
     finally:
         aside.unlink(missing_ok=True)

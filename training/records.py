@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from runtime.datasets import Dataset
-from training.checkpoints import log_path
 from training.loop import Options
+from training.paths import log_path
 
 
 class EpochLog:

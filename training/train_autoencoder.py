@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from runtime import datasets
 from runtime.tracking import Tracker, untracked
-from training import checkpoints
+from training import checkpoints, paths
 from training.adversary import Adversary
 from training.autoencoders import AutoEncoder
 from training.checkpoints import AUTOENCODERS, Checkpoint
@@ -58,7 +58,7 @@ def train_autoencoder(
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
         return autoencoder_losses(cast(AutoEncoder, model), batch[0].float() / 255, alpha, reconstruction)
 
-    path = checkpoints.path_of(dataset.key, "dev", kind)
+    path = paths.checkpoint_path(dataset.key, "dev", kind)
     log = EpochLog(path, report)
 
     def on_epoch(average: nn.Module, record: dict[str, Any]) -> None:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from runtime import datasets
 from runtime.tracking import Tracker, untracked
-from training import calibration, checkpoints, latents
+from training import calibration, checkpoints, latents, paths
 from training.checkpoints import Checkpoint
 from training.flows import Flow
 from training.loop import Losses, Options, TensorRows, fit, mean_losses
 from training.losses import flow_matching_loss
+from training.paths import flow_name
 from training.records import EpochLog, describe, in_words
 
 LABEL_DROPOUT = 0.1
@@ -60,7 +61,7 @@ def train_flow(
 
     test = _rows(encoded.parts["test"])
     prior = _prior(dataset, train.labels)
-    path = checkpoints.path_of(dataset.key, "dev", f"{kind}-flow")
+    path = paths.checkpoint_path(dataset.key, "dev", flow_name(kind))
     log = EpochLog(path, report)
 
     def save(average: nn.Module, record: dict[str, Any], classifier: dict[str, Any]) -> None:

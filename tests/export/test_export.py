@@ -8,7 +8,7 @@ from export.bundles import SamplingDefaults, export_bundle
 from export.graphs import bundle_graphs, fold_batch_norms
 from runtime import bundle as bundles
 from tests.gaussian import gaussian_flow, save_checkpoints
-from training import checkpoints
+from training import checkpoints, paths
 from training.autoencoders import AutoEncoder, VarAutoEncoder
 from training.flows import Flow
 
@@ -58,7 +58,7 @@ def test_a_graph_that_differs_is_refused(tmp_path):
 
 @pytest.fixture
 def source(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "FOLDER", tmp_path / "checkpoints")
+    monkeypatch.setattr(paths, "FOLDER", tmp_path / "checkpoints")
     return save_checkpoints(tmp_path / "checkpoints")
 
 
@@ -104,7 +104,7 @@ def test_shipped_bundle_comes_from_the_shipped_checkpoints():
     folder = bundles.SHIPPED.parent / "checkpoints" / "MNIST" / "main"
     kind = manifest["autoencoder"]
     for name, file in ((kind, f"{kind}.safetensors"), ("flow", f"{kind}-flow.safetensors")):
-        assert manifest["provenance"][name]["sha256"] == checkpoints.sha256(folder / file)
+        assert manifest["provenance"][name]["sha256"] == paths.sha256(folder / file)
     parameters = sum(
         sum(p.numel() for p in checkpoints.load(folder / file).network.parameters())
         for file in (f"{kind}.safetensors", f"{kind}-flow.safetensors")

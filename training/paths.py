@@ -1,0 +1,34 @@
+"""Where checkpoints lie: ``checkpoints/DATASET/VERSION/NAME.safetensors`` of the current directory. Needs no torch.
+
+VERSION is "dev", the scratch checkpoint of the last training, or "main". NAME is "autoencoder", "vae", or
+"autoencoder-flow", "vae-flow" for the flow on that one's latents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+Version = Literal["dev", "main"]
+FOLDER = Path("checkpoints")
+
+
+def checkpoint_path(dataset_key: str, version: Version, name: str) -> Path:
+    """Where the checkpoint `name` of a data set lies."""
+    return FOLDER / dataset_key / version / f"{name}.safetensors"
+
+
+def flow_name(autoencoder: str) -> str:
+    """The name of the flow on the latents of "autoencoder" or "vae"."""
+    return f"{autoencoder}-flow"
+
+
+def log_path(checkpoint: Path) -> Path:
+    """The training log beside a checkpoint."""
+    return checkpoint.with_suffix(".jsonl")
+
+
+def sha256(path: Path) -> str:
+    """The hash by which bundles and flows name the checkpoint they came from."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -15,7 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from . import bayes, noise, sampling
 from .bayes import Floats, Rule
 from .bundle import Bundle, read
+from .checks import check_images, check_labels, check_latents, in_range
 from .datasets import IMAGE_SIZE
+from .scoring import Scorer
 from .sessions import Graph, SessionSettings
 
 Images = NDArray[np.uint8]
@@ -24,7 +25,6 @@ RunGraph = Callable[
     ..., list[NDArray[np.float32]]
 ]  # arrays in the graph's order of inputs to arrays in that of its outputs
 CHUNK = 256  # images at a time, so that memory is bounded
-_CHUNK_ROWS = 8192  # evaluations of the flow at a time
 MAX_STEPS = 1000
 MAX_WEIGHT = 100.0
 MAX_DIFFUSION = 10.0
@@ -60,6 +60,7 @@ class Model:
         self._open_graph = open_graph or self._open_session
         self._graphs: dict[str, RunGraph] = {}
         self._opening = threading.Lock()
+        self._score = Scorer(bundle, self._velocity, self._velocity_and_divergence)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -101,8 +102,8 @@ class Model:
         first: int = 0,
     ) -> Latents:
         """The latents of which generate, with the same arguments, draws the images: (N, *latent_shape)."""
-        checked = self._check_labels(labels)
-        first = _in_range("first", first, 0, 2**40)
+        checked = check_labels(labels, len(self.classes))
+        first = in_range("first", first, 0, 2**40)
         sample = self._sampler(seed, weight, diffusion, steps)
         chunks = [sample(checked[start : start + CHUNK], first + start) for start in range(0, len(checked), CHUNK)]
         return np.concatenate(chunks) if chunks else np.empty((0, *self.latent_shape), np.float32)
@@ -122,7 +123,7 @@ class Model:
 
         labels are repeated as often as needed; all classes in turn by default.
         """
-        cycle = self._check_labels(np.arange(len(self.classes)) if labels is None else labels)
+        cycle = check_labels(np.arange(len(self.classes)) if labels is None else labels, len(self.classes))
         if num < 0 or batch_size < 1 or not len(cycle):
             raise ValueError(
                 f"num {num}, batch_size {batch_size} and {len(cycle)} labels: need 0 or more, 1 or more, 1 or more"
@@ -143,7 +144,7 @@ class Model:
         rule: "denoising", "likelihood" or "ode"; the bundle's best on validation data by default.
         """
         chosen: Rule = rule or self.bundle.defaults.rule
-        scores = self.scores(self.encode(images), chosen)
+        scores = self._score(self.encode(images), chosen)
         return bayes.posterior(scores, np.array(self.bundle.prior), self.bundle.temperatures[chosen])
 
     def log_likelihood(self, images: ArrayLike) -> NDArray[np.float32]:
@@ -152,21 +153,15 @@ class Model:
         It is the exact log-density of the image's latent under the flow. That of the image differs by a term that
         depends on the image but not on the class, which the autoencoder leaves unknown.
         """
-        return self.scores(self.encode(images), "likelihood").astype(np.float32)
+        return self._score(self.encode(images), "likelihood").astype(np.float32)
 
     def encode(self, images: ArrayLike) -> Latents:
         """Images (N, 28, 28) to standardised latents (N, *latent_shape)."""
-        pixels = _check_images(images)
-        return self._chunked(lambda part: self._graph("encoder.onnx")(part[:, None])[0], pixels, self.latent_shape)
+        return self._chunked(self._encode, check_images(images), self.latent_shape)
 
     def decode(self, latents: ArrayLike) -> Images:
         """Latents (N, *latent_shape) to images uint8 (N, 28, 28)."""
-        z = np.asarray(latents, np.float32)
-        if z.shape[1:] != self.latent_shape or z.ndim != len(self.latent_shape) + 1:
-            raise ValueError(f"latents are (N, {', '.join(map(str, self.latent_shape))}), not {z.shape}")
-        if not np.isfinite(z).all():
-            raise ValueError("latents hold NaN or infinity")
-        return self._chunked(self._decode, z, (IMAGE_SIZE, IMAGE_SIZE))
+        return self._chunked(self._decode, check_latents(latents, self.latent_shape), (IMAGE_SIZE, IMAGE_SIZE))
 
     def reconstruct(self, images: ArrayLike) -> Images:
         """Images through the autoencoder and back: (N, 28, 28) to uint8 (N, 28, 28)."""
@@ -178,39 +173,25 @@ class Model:
         "l1" and "l2": mean absolute and squared error of a pixel in [0, 1]; "cross_entropy": binary, in nats, summed
         over pixels; "kl": divergence of a VAE's latent from N(0, I) in nats.
         """
-        pixels = _check_images(images)
-        encoded = self._graph("encoder.onnx")(pixels[:, None])
-        found = np.clip(self._graph("decoder.onnx")(encoded[0])[0][:, 0], 1e-7, 1 - 1e-7)
+        pixels = _pixels(check_images(images))
+        encoded = self._graph("encoder.onnx")(pixels)
+        found = np.clip(self._graph("decoder.onnx")(encoded[0])[0], 1e-7, 1 - 1e-7)
         losses = {
-            "l1": np.abs(found - pixels).mean((1, 2)),
-            "l2": np.square(found - pixels).mean((1, 2)),
-            "cross_entropy": -(pixels * np.log(found) + (1 - pixels) * np.log1p(-found)).sum((1, 2)),
+            "l1": np.abs(found - pixels).mean((1, 2, 3)),
+            "l2": np.square(found - pixels).mean((1, 2, 3)),
+            "cross_entropy": -(pixels * np.log(found) + (1 - pixels) * np.log1p(-found)).sum((1, 2, 3)),
         }
         return losses | ({"kl": encoded[1]} if len(encoded) > 1 else {})
-
-    def scores(self, latents: Latents, rule: Rule) -> Floats:
-        """The rule's log p(z | y) up to a constant: latents (N, *latent_shape) to float64 (N, classes)."""
-        if rule not in bayes.RULES:
-            raise ValueError(f"rule is one of {', '.join(bayes.RULES)}, not {rule!r}")
-        score = {"ode": self._ode_scores, "likelihood": self._likelihood_scores, "denoising": self._denoising_scores}[
-            rule
-        ]
-        per_image = len(self.classes) * (len(self.bundle.bank.times) if rule == "denoising" else 1)
-        if rule == "likelihood":
-            per_image *= math.prod(self.latent_shape)
-        size = max(1, _CHUNK_ROWS // per_image)
-        parts = [score(latents[start : start + size]) for start in range(0, len(latents), size)]
-        return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
 
     def _sampler(
         self, seed: int, weight: float | None, diffusion: float | None, steps: int | None
     ) -> Callable[[NDArray[np.int64], int], Latents]:
         """A function of (labels, number of the first image) that draws latents with these settings, checked."""
         defaults = self.bundle.defaults
-        seed = _in_range("seed", seed, 0, noise.MAX_SEED)
-        steps = _in_range("steps", defaults.steps if steps is None else steps, 1, MAX_STEPS)
-        weight = _in_range("weight", defaults.weight if weight is None else weight, 0.0, MAX_WEIGHT)
-        diffusion = _in_range("diffusion", defaults.diffusion if diffusion is None else diffusion, 0.0, MAX_DIFFUSION)
+        seed = in_range("seed", seed, 0, noise.MAX_SEED)
+        steps = in_range("steps", defaults.steps if steps is None else steps, 1, MAX_STEPS)
+        weight = in_range("weight", defaults.weight if weight is None else weight, 0.0, MAX_WEIGHT)
+        diffusion = in_range("diffusion", defaults.diffusion if diffusion is None else diffusion, 0.0, MAX_DIFFUSION)
         times = sampling.time_grid(steps)
 
         def sample(labels: NDArray[np.int64], first: int) -> Latents:
@@ -237,45 +218,22 @@ class Model:
 
         return velocity
 
-    def _ode_scores(self, z: Latents) -> Floats:
-        rows, labels = self._for_every_class(z)
-        zero = np.zeros(len(rows))
-        found = bayes.log_density(
-            lambda x, t: (self._velocity(x, np.full(len(x), t), labels), zero),
-            rows,
-            self.bundle.defaults.likelihood_steps,
-        )
-        return found.reshape(len(z), -1)
-
-    def _likelihood_scores(self, z: Latents) -> Floats:
-        rows, labels = self._for_every_class(z)
-        graph = self._graph("likelihood.onnx")
-
-        def field(x: Floats, t: float) -> tuple[Floats, Floats]:
-            velocity, divergence = graph(x.astype(np.float32), np.full(len(x), t, np.float32), labels)
-            return velocity, divergence
-
-        return bayes.log_density(field, rows, self.bundle.defaults.likelihood_steps).reshape(len(z), -1)
-
-    def _denoising_scores(self, z: Latents) -> Floats:
-        bank = self.bundle.bank
-        shared_noise = noise.normal(bank.seed, 0, len(bank.times), self.latent_shape)
-        errors = bayes.denoising_errors(self._velocity, z, np.array(bank.times), shared_noise, len(self.classes))
-        return bayes.denoising_scores(errors, np.array(bank.weights))
-
-    def _for_every_class(self, z: Latents) -> tuple[Latents, NDArray[np.int64]]:
-        classes = len(self.classes)
-        return np.repeat(z, classes, axis=0), np.tile(np.arange(classes), len(z))
-
     def _velocity(self, x: Floats, t: Floats, labels: NDArray[np.int64]) -> Floats:
         return self._graph("flow.onnx")(x.astype(np.float32), t.astype(np.float32), labels)[0]
+
+    def _velocity_and_divergence(self, x: Floats, t: Floats, labels: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        velocity, divergence = self._graph("likelihood.onnx")(x.astype(np.float32), t.astype(np.float32), labels)
+        return velocity, divergence
+
+    def _encode(self, images: NDArray[Any]) -> Latents:
+        return self._graph("encoder.onnx")(_pixels(images))[0]
 
     def _decode(self, z: Latents) -> Images:
         pixels = self._graph("decoder.onnx")(z)[0][:, 0]
         return np.rint(pixels * 255).astype(np.uint8)
 
     def _chunked(
-        self, function: Callable[[NDArray[np.float32]], NDArray[Any]], rows: NDArray[np.float32], shape: tuple[int, ...]
+        self, function: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any], shape: tuple[int, ...]
     ) -> NDArray[Any]:
         parts = [function(rows[start : start + CHUNK]) for start in range(0, len(rows), CHUNK)]
         return np.concatenate(parts) if parts else function(rows).reshape(0, *shape)
@@ -290,35 +248,8 @@ class Model:
     def _open_session(self, name: str) -> Graph:
         return Graph(self.bundle.graphs[name], str(self.bundle.folder / name), self.settings)
 
-    def _check_labels(self, labels: ArrayLike) -> NDArray[np.int64]:
-        array = np.asarray(labels)
-        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-            raise ValueError(f"labels are whole numbers (N,), not {array.dtype} {array.shape}")
-        if array.size and not 0 <= array.min() <= array.max() < len(self.classes):
-            raise ValueError(f"labels are 0 to {len(self.classes) - 1}, not {array.min()} to {array.max()}")
-        return array.astype(np.int64)
 
-
-def _check_images(images: ArrayLike) -> NDArray[np.float32]:
-    """Images of either kind to float32 (N, 28, 28) in [0, 1]; ValueError for any other."""
-    array = np.asarray(images)
-    if array.ndim != 3 or array.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
-        raise ValueError(f"images are (N, {IMAGE_SIZE}, {IMAGE_SIZE}), not {array.shape}")
-    if array.dtype == np.uint8:
-        return array.astype(np.float32) / np.float32(255)
-    if array.dtype.kind != "f":
-        raise ValueError(f"images are uint8 or floats in [0, 1], not {array.dtype}")
-    if array.size and not (array.min() >= 0 and array.max() <= 1):
-        raise ValueError("float images lie in [0, 1] and hold no NaN")
-    return array.astype(np.float32)
-
-
-def _in_range(name: str, value: Any, least: Any, most: Any) -> Any:
-    """`value`, if it is of the bounds' type and within them; ValueError otherwise."""
-    whole = isinstance(least, int)
-    if whole and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
-        raise ValueError(f"{name} is a whole number, not {value!r}")
-    number = int(value) if whole else float(value)
-    if not least <= number <= most:
-        raise ValueError(f"{name} is {least} to {most}, not {value}")
-    return number
+def _pixels(images: NDArray[Any]) -> NDArray[np.float32]:
+    """Checked images (N, 28, 28) as the graphs take them: float32 (N, 1, 28, 28) in [0, 1]."""
+    scale = 255 if images.dtype == np.uint8 else 1
+    return images[:, None].astype(np.float32) / np.float32(scale)

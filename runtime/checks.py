@@ -1,0 +1,53 @@
+"""What is refused at the door: labels, images and numbers out of range, each with one line of ValueError."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .datasets import IMAGE_SIZE
+
+
+def check_labels(labels: ArrayLike, classes: int) -> NDArray[np.int64]:
+    """Labels as int64 (N,), each in 0 to classes - 1."""
+    array = np.asarray(labels)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(f"labels are whole numbers (N,), not {array.dtype} {array.shape}")
+    if array.size and not 0 <= array.min() <= array.max() < classes:
+        raise ValueError(f"labels are 0 to {classes - 1}, not {array.min()} to {array.max()}")
+    return array.astype(np.int64)
+
+
+def check_images(images: ArrayLike) -> NDArray[Any]:
+    """Images as they are, uint8 or floats in [0, 1], (N, 28, 28)."""
+    array = np.asarray(images)
+    if array.ndim != 3 or array.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+        raise ValueError(f"images are (N, {IMAGE_SIZE}, {IMAGE_SIZE}), not {array.shape}")
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise ValueError(f"images are uint8 or floats in [0, 1], not {array.dtype}")
+    if array.dtype.kind == "f" and array.size and not (array.min() >= 0 and array.max() <= 1):
+        raise ValueError("float images lie in [0, 1] and hold no NaN")
+    return array
+
+
+def check_latents(latents: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Latents as float32 (N, *shape), finite."""
+    array = np.asarray(latents, np.float32)
+    if array.shape[1:] != shape or array.ndim != len(shape) + 1:
+        raise ValueError(f"latents are (N, {', '.join(map(str, shape))}), not {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError("latents hold NaN or infinity")
+    return array
+
+
+def in_range(name: str, value: Any, least: Any, most: Any) -> Any:
+    """`value` as an int or float, as the bounds are, if it lies within them."""
+    whole = isinstance(least, int)
+    if whole and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
+        raise ValueError(f"{name} is a whole number, not {value!r}")
+    number = int(value) if whole else float(value)
+    if not least <= number <= most:
+        raise ValueError(f"{name} is {least} to {most}, not {value}")
+    return number

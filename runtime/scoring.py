@@ -1,0 +1,60 @@
+"""How well a bundle's flow explains latents under each class, by each rule of Bayes' classification."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import bayes, noise
+from .bayes import Floats, LabelledVelocity, Rule
+from .bundle import Bundle
+
+VelocityAndDivergence = Callable[[Floats, Floats, NDArray[np.int64]], tuple[Floats, Floats]]
+_CHUNK_ROWS = 8192  # evaluations of the flow at a time, so that memory is bounded
+
+
+class Scorer:
+    """Scores latents (N, *latent_shape): log p(z | y) up to a constant, float64 (N, classes)."""
+
+    def __init__(self, bundle: Bundle, velocity: LabelledVelocity, with_divergence: VelocityAndDivergence) -> None:
+        self._classes = len(bundle.classes)
+        self._size = math.prod(bundle.latent_shape)
+        self._steps = bundle.defaults.likelihood_steps
+        self._bank = bundle.bank
+        self._bank_noise = noise.normal(bundle.bank.seed, 0, len(bundle.bank.times), bundle.latent_shape)
+        self._velocity, self._with_divergence = velocity, with_divergence
+
+    def __call__(self, latents: NDArray[np.float32], rule: Rule) -> Floats:
+        """Scores by a rule; ValueError for an unknown one."""
+        if rule == "denoising":
+            score, rows_of_one = self._denoising, self._classes * len(self._bank.times)
+        elif rule == "likelihood":
+            score, rows_of_one = self._likelihood, self._classes * self._size
+        elif rule == "ode":
+            score, rows_of_one = self._noise_norm, self._classes
+        else:
+            raise ValueError(f"rule is one of {', '.join(bayes.RULES)}, not {rule!r}")
+        size = max(1, _CHUNK_ROWS // rows_of_one)
+        parts = [score(latents[start : start + size]) for start in range(0, len(latents), size)]
+        return np.concatenate(parts) if parts else np.empty((0, self._classes))
+
+    def _denoising(self, z: Floats) -> Floats:
+        times, weights = np.array(self._bank.times), np.array(self._bank.weights)
+        errors = bayes.denoising_errors(self._velocity, z, times, self._bank_noise, self._classes)
+        return bayes.denoising_scores(errors, weights)
+
+    def _likelihood(self, z: Floats) -> Floats:
+        return self._log_density(z, self._with_divergence)
+
+    def _noise_norm(self, z: Floats) -> Floats:
+        return self._log_density(z, lambda x, t, labels: (self._velocity(x, t, labels), np.zeros(len(x))))
+
+    def _log_density(self, z: Floats, field: VelocityAndDivergence) -> Floats:
+        labels = np.tile(np.arange(self._classes), len(z))
+        found = bayes.log_density(
+            lambda x, t: field(x, np.full(len(x), t), labels), np.repeat(z, self._classes, axis=0), self._steps
+        )
+        return found.reshape(len(z), self._classes)

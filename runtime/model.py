@@ -60,7 +60,14 @@ class Model:
         self._open_graph = open_graph or self._open_session
         self._graphs: dict[str, RunGraph] = {}
         self._opening = threading.Lock()
-        self._score = Scorer(bundle, self._velocity, self._velocity_and_divergence)
+        self._score = Scorer(
+            len(bundle.classes),
+            bundle.latent_shape,
+            bundle.bank,
+            bundle.defaults.likelihood_steps,
+            self._velocity,
+            self._velocity_and_divergence,
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""How well a bundle's flow explains latents under each class, by each rule of Bayes' classification."""
+"""How well a flow explains latents under each class, by each rule of Bayes' classification."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import bayes, noise
-from .bayes import Floats, LabelledVelocity, Rule
-from .bundle import Bundle
+from .bayes import DenoisingBank, Floats, LabelledVelocity, Rule
 
 VelocityAndDivergence = Callable[[Floats, Floats, NDArray[np.int64]], tuple[Floats, Floats]]
 _CHUNK_ROWS = 8192  # evaluations of the flow at a time, so that memory is bounded
@@ -19,18 +18,25 @@ _CHUNK_ROWS = 8192  # evaluations of the flow at a time, so that memory is bound
 class Scorer:
     """Scores latents (N, *latent_shape): log p(z | y) up to a constant, float64 (N, classes)."""
 
-    def __init__(self, bundle: Bundle, velocity: LabelledVelocity, with_divergence: VelocityAndDivergence) -> None:
-        self._classes = len(bundle.classes)
-        self._size = math.prod(bundle.latent_shape)
-        self._steps = bundle.defaults.likelihood_steps
-        self._bank = bundle.bank
-        self._bank_noise = noise.normal(bundle.bank.seed, 0, len(bundle.bank.times), bundle.latent_shape)
-        self._velocity, self._with_divergence = velocity, with_divergence
+    def __init__(
+        self,
+        classes: int,
+        latent_shape: tuple[int, ...],
+        bank: DenoisingBank,
+        likelihood_steps: int,
+        velocity: LabelledVelocity,
+        velocity_and_divergence: VelocityAndDivergence,
+    ) -> None:
+        self._classes, self._size = classes, math.prod(latent_shape)
+        self._times, self._weights = np.array(bank.times), np.array(bank.weights)
+        self._noise = noise.normal(bank.seed, 0, len(bank.times), latent_shape)
+        self._steps = likelihood_steps
+        self._velocity, self._velocity_and_divergence = velocity, velocity_and_divergence
 
     def __call__(self, latents: NDArray[np.float32], rule: Rule) -> Floats:
         """Scores by a rule; ValueError for an unknown one."""
         if rule == "denoising":
-            score, rows_of_one = self._denoising, self._classes * len(self._bank.times)
+            score, rows_of_one = self._denoising, self._classes * len(self._times)
         elif rule == "likelihood":
             score, rows_of_one = self._likelihood, self._classes * self._size
         elif rule == "ode":
@@ -41,13 +47,15 @@ class Scorer:
         parts = [score(latents[start : start + size]) for start in range(0, len(latents), size)]
         return np.concatenate(parts) if parts else np.empty((0, self._classes))
 
+    def denoising_errors(self, z: Floats) -> Floats:
+        """The errors (N, K, classes) at the bank's pairs, which their weights turn into scores; not in pieces."""
+        return bayes.denoising_errors(self._velocity, z, self._times, self._noise, self._classes)
+
     def _denoising(self, z: Floats) -> Floats:
-        times, weights = np.array(self._bank.times), np.array(self._bank.weights)
-        errors = bayes.denoising_errors(self._velocity, z, times, self._bank_noise, self._classes)
-        return bayes.denoising_scores(errors, weights)
+        return bayes.denoising_scores(self.denoising_errors(z), self._weights)
 
     def _likelihood(self, z: Floats) -> Floats:
-        return self._log_density(z, self._with_divergence)
+        return self._log_density(z, self._velocity_and_divergence)
 
     def _noise_norm(self, z: Floats) -> Floats:
         return self._log_density(z, lambda x, t, labels: (self._velocity(x, t, labels), np.zeros(len(x))))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,24 +13,25 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from runtime import bayes, noise
-from runtime.bayes import DenoisingBank, Floats
+from runtime import bayes
+from runtime.bayes import RULES, DenoisingBank, Floats
+from runtime.scoring import Scorer
 from runtime.tracking import Tracker, untracked
 from training.flows import Flow
 
 PAIRS = 64
 FIRST_TIME, LAST_TIME = 0.05, 0.95
-BANK_SEED = 0
+BANK = DenoisingBank(tuple(np.linspace(FIRST_TIME, LAST_TIME, PAIRS).tolist()), (1.0,) * PAIRS, seed=0)
 LIKELIHOOD_STEPS = 8
 COMPARED_ROWS = 5000  # pairs of latent and class on which the rules are compared; the exact likelihood is slow
-_CHUNK_ROWS = 20_000  # evaluations of the flow at a time
+_PIECE = 8  # latents between two reports of progress
 
 # What a flow has before it is calibrated: a plain bank, and scores taken as they are.
 UNCALIBRATED: dict[str, Any] = {
     "rule": "denoising",
     "likelihood_steps": LIKELIHOOD_STEPS,
-    "temperatures": {"denoising": 1.0, "ode": 1.0, "likelihood": 1.0},
-    "bank": asdict(DenoisingBank(tuple(np.linspace(FIRST_TIME, LAST_TIME, PAIRS).tolist()), (1.0,) * PAIRS, BANK_SEED)),
+    "temperatures": dict.fromkeys(RULES, 1.0),
+    "bank": asdict(BANK),
     "validation": {},
 }
 
@@ -42,35 +43,21 @@ def calibrate(
 
     Pairs of the denoising bank have evenly spread times; their weights maximise the posterior's likelihood.
     """
-    field = NumpyFlow(flow)
-    classes = len(prior)
-    times = np.linspace(FIRST_TIME, LAST_TIME, PAIRS)
-    shared_noise = noise.normal(BANK_SEED, 0, PAIRS, flow.latent_shape)
-    z = latents.numpy()
-    errors = np.concatenate(
-        [
-            bayes.denoising_errors(field.velocity, part, times, shared_noise, classes)
-            for part in _chunks(z, classes * PAIRS, track, "calibrating: denoising")
-        ]
-    )
-    weights = fit_weights(errors, labels.numpy(), np.array(prior))
-    compared = max(1, COMPARED_ROWS // classes)
-    few, few_labels = z[:compared], labels.numpy()[:compared]
-    scores = {
-        "denoising": bayes.denoising_scores(errors[:compared], weights),
-        "ode": _density_scores(field, few, classes, False, track),
-        "likelihood": _density_scores(field, few, classes, True, track),
-    }
-    accuracy = {rule: _accuracy(found, few_labels, np.array(prior)) for rule, found in scores.items()}
+    z, y, p = latents.numpy(), labels.numpy(), np.array(prior)
+    plain = _scorer(flow, len(prior), BANK)
+    weights = fit_weights(_in_pieces(plain.denoising_errors, z, track, "denoising"), y, p)
+    bank = replace(BANK, weights=tuple(weights.tolist()))
+    scorer = _scorer(flow, len(prior), bank)
+    few = max(1, COMPARED_ROWS // len(prior))
+    scores = {rule: _in_pieces(partial(scorer, rule=rule), z[:few], track, rule) for rule in RULES}
+    accuracy = {rule: float((bayes.posterior(found, p).argmax(1) == y[:few]).mean()) for rule, found in scores.items()}
+    temperatures = {rule: fit_temperature(found, y[:few], p) for rule, found in scores.items()}
     return {
         "rule": max(accuracy, key=lambda rule: accuracy[rule]),
         "likelihood_steps": LIKELIHOOD_STEPS,
-        "temperatures": {
-            rule: 1.0 if rule == "denoising" else fit_temperature(found, few_labels, np.array(prior))
-            for rule, found in scores.items()
-        },
-        "bank": asdict(DenoisingBank(tuple(times.tolist()), tuple(weights.tolist()), BANK_SEED)),
-        "validation": {"images": len(few), "accuracy": accuracy},
+        "temperatures": temperatures | {"denoising": 1.0},  # the weights have it in them
+        "bank": asdict(bank),
+        "validation": {"images": len(y[:few]), "accuracy": accuracy},
     }
 
 
@@ -127,30 +114,11 @@ def fit_temperature(scores: Floats, labels: NDArray[np.int64], prior: Floats) ->
     return min((2.0 ** (power / 8) for power in range(-40, 81)), key=loss)
 
 
-def _density_scores(field: NumpyFlow, z: Floats, classes: int, divergence: bool, track: Tracker) -> Floats:
-    """Log p(z | y) with the divergence term or without: (N, classes)."""
-    found = []
-    rows_of_one = classes * math.prod(z.shape[1:] if divergence else ())
-    for part in _chunks(z, rows_of_one, track, f"calibrating: {'likelihood' if divergence else 'ode'}"):
-        labels = np.tile(np.arange(classes), len(part))
-
-        def velocity_and_divergence(x: Floats, t: float, labels: NDArray[np.int64] = labels) -> tuple[Floats, Floats]:
-            times = np.full(len(x), t)
-            if divergence:
-                return field.velocity_and_divergence(x, times, labels)
-            return field.velocity(x, times, labels), np.zeros(len(x))
-
-        rows = np.repeat(part, classes, axis=0)
-        found.append(bayes.log_density(velocity_and_divergence, rows, LIKELIHOOD_STEPS).reshape(len(part), classes))
-    return np.concatenate(found)
+def _scorer(flow: Flow, classes: int, bank: DenoisingBank) -> Scorer:
+    field = NumpyFlow(flow)
+    return Scorer(classes, flow.latent_shape, bank, LIKELIHOOD_STEPS, field.velocity, field.velocity_and_divergence)
 
 
-def _chunks(z: Floats, rows_of_one: int, track: Tracker, label: str) -> Iterable[Floats]:
-    """Pieces of z (N, ...), of which each element costs so many evaluations of the flow."""
-    size = max(1, _CHUNK_ROWS // rows_of_one)
-    pieces = [z[start : start + size] for start in range(0, len(z), size)]
-    return track(pieces, len(pieces), label)
-
-
-def _accuracy(scores: Floats, labels: NDArray[np.int64], prior: Floats) -> float:
-    return float((bayes.posterior(scores, prior).argmax(1) == labels).mean())
+def _in_pieces(function: Callable[[Floats], Floats], z: Floats, track: Tracker, label: str) -> Floats:
+    pieces = [z[start : start + _PIECE] for start in range(0, len(z), _PIECE)]
+    return np.concatenate([function(piece) for piece in track(pieces, len(pieces), f"calibrating: {label}")])

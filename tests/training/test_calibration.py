@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.gaussian import gaussian_flow
+from training import calibration
+
+
+def test_weights_find_the_informative_pair():
+    """Errors of pair 0 tell the class, those of pair 1 are noise: the fit weighs them so."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(3, size=600)
+    errors = generator.uniform(0.5, 1.5, size=(600, 2, 3))
+    errors[np.arange(600), 0, labels] -= 0.3
+    weights = calibration.fit_weights(errors, labels, np.full(3, 1 / 3))
+    assert weights[0] > 4 * weights[1]
+    assert (weights >= 0).all()
+
+
+def test_temperature_undoes_a_scale():
+    """Scores that are log-posteriors times seven are brought back by a temperature of seven."""
+    generator = np.random.default_rng(0)
+    logits = 2 * generator.normal(size=(20_000, 4))
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (generator.uniform(size=(20_000, 1)) > chances.cumsum(1)).sum(1)
+    assert calibration.fit_temperature(7 * logits, labels, np.full(4, 0.25)) == pytest.approx(7, rel=0.1)
+
+
+def test_calibration_is_what_a_manifest_holds():
+    flow = gaussian_flow()
+    found = calibration.calibrate(flow, torch.randn(12, *flow.latent_shape), torch.arange(12) % 10, [0.1] * 10)
+    assert found.keys() == calibration.UNCALIBRATED.keys()
+    assert found["rule"] in found["validation"]["accuracy"]
+    assert len(found["bank"]["weights"]) == len(found["bank"]["times"]) == calibration.PAIRS

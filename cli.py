@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from commands import options as flags
 from runtime import __version__
@@ -25,7 +26,8 @@ class VariadicCommand(click.Command):
         option, values = "", 0
         for word in args:
             if word.startswith("--"):
-                option, values = word, 0
+                option, _, value = word.partition("=")
+                values = 1 if value else 0
             elif option in repeatable:
                 values += 1
                 if values > 1:
@@ -73,7 +75,9 @@ def train(ctx: click.Context, /, **given: Any) -> None:
         torch.set_num_threads(given["threads"])
     device = torch_device(given["device"])
     if given["recipe"]:
-        click.echo(run_recipe(given["recipe"], given["root"], given["latents"], device, given["num_workers"]))
+        _refuse_beside_recipe(ctx)
+        of_run = {key: given[key] for key in ("root", "latents", "num_workers", "promote")}
+        click.echo(run_recipe(given["recipe"], device=device, **of_run))
         return
     run = Options(
         device=device,
@@ -143,8 +147,7 @@ def export(**given: Any) -> None:
       python cli.py export --dataset MNIST
     """
     _require_training()
-    from commands.models import bundled_kind
-    from commands.train import DEFAULT_KIND
+    from commands.models import default_kind
     from commands.train import export as export_one
     from export.bundles import SamplingDefaults, Source
     from runtime.datasets import find
@@ -152,7 +155,7 @@ def export(**given: Any) -> None:
     dataset = find(given["dataset"], given["split"])
     source = Source(
         dataset,
-        given["model"] or bundled_kind(dataset) or DEFAULT_KIND,
+        given["model"] or default_kind(dataset),
         given["autoencoder_version"],
         given["model_version"],
     )
@@ -319,6 +322,15 @@ def info(name: str | None, as_json: bool) -> None:
     from commands.info import info as describe
 
     click.echo(describe(name, as_json))
+
+
+def _refuse_beside_recipe(ctx: click.Context) -> None:
+    """UsageError for flags that a recipe already decides."""
+    allowed = {"recipe", "root", "latents", "device", "num_workers", "threads", "promote"}
+    given = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    refused = [f"--{name.replace('_', '-')}" for name in given if name not in allowed] + ctx.args
+    if refused:
+        raise click.UsageError(f"--recipe decides {' '.join(refused)}: leave it out, or train without --recipe.")
 
 
 def _require_training() -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
 from commands.data import load_data
@@ -28,6 +29,8 @@ def evaluate(
     Settings are chosen on the part "validation" and reported on "test". With `record`, mean figures and accuracy are
     written into the bundle's manifest with the command that gave them.
     """
+    if record and not choice.version == choice.autoencoder_version == "main":
+        raise click.UsageError("--record goes with main versions: a dev model has no bundle to write to.")
     wanted, train = load_data(choice.dataset, root, part), load_data(choice.dataset, root, "train")
     evaluator = Evaluator(choice.dataset, choice.threads)
     with opened(choice) as model:

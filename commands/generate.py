@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import runtime
 from commands.models import Choice, opened
+from commands.options import check_page
 from commands.progress import track
 from runtime import images as pictures
 
@@ -37,14 +38,15 @@ def generate(
             f"--num goes with an .npz --output; a page has --height times --width images, not {num}."
         )
     count = height * width if num is None else num
+    if path.suffix == ".png":
+        check_page(height, width, scale)
     with opened(choice) as model:
         cycle = _label_indices(labels, model.classes)
-        all_labels = np.resize(cycle, count)
         started = time.perf_counter()
         batches = model.stream(count, cycle, batch_size=batch_size, **settings)
         tracked: Iterable[NDArray[np.uint8]] = track(batches, -(-count // batch_size), "generating")
         if path.suffix == ".npz":
-            pictures.save_npz(path, tracked, all_labels)
+            pictures.save_npz(path, tracked, cycle, count)
         else:
             sheet = pictures.page(np.concatenate(list(tracked)), height, width, scale)
             pictures.save_png(sheet, path, _parameters(model, settings, cycle))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,15 @@ import onnxruntime
 import PIL
 
 import runtime
+from commands.models import bundle_folder, bundle_names
 from runtime import bundle as bundles
 from runtime.sessions import available_providers
 
 
 def info(name: str | None, as_json: bool) -> str:
     """All shipped bundles, or the one called `name` (or in that folder); lines for people or one JSON object."""
-    names = [name] if name else bundles.shipped()
-    found = [_facts(bundles.read(each), detailed=name is not None) for each in names]
+    folders = [_folder(name)] if name else [bundle_folder(each) for each in bundle_names()]
+    found = [_facts(bundles.read(folder), detailed=name is not None) for folder in folders]
     versions = {
         "toolkit": runtime.__version__,
         "python": platform.python_version(),
@@ -32,6 +34,11 @@ def info(name: str | None, as_json: bool) -> str:
     lines = [line for facts in found for line in _lines(facts)] or ["no bundles are shipped"]
     in_words = ", ".join(f"{package} {version}" for package, version in versions.items())
     return "\n".join([*lines, f"versions: {in_words}", f"execution providers: {', '.join(providers)}"])
+
+
+def _folder(name: str) -> Path | str:
+    folder = bundle_folder(name)
+    return folder if (folder / bundles.MANIFEST).is_file() else name
 
 
 def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import runtime
 from commands.progress import note
 from runtime import bundle as bundles
 from runtime.datasets import Dataset, find
-from runtime.sessions import available_providers
+from runtime.sessions import SessionSettings, available_providers
 from training.paths import checkpoint_path, flow_name, sha256
 
 EXPORTED = Path("models_onnx")  # of the current directory
@@ -53,32 +53,36 @@ def opened(choice: Choice, flow_needed: bool = True) -> Iterator[runtime.Model]:
     is exported from its checkpoints to a temporary bundle, which needs torch. Without flow_needed, a model that
     only encodes and decodes will do.
     """
-    providers = _providers(choice.device)
-    if choice.version == choice.autoencoder_version == "main" and _ships(choice):
-        model = runtime.load(bundle_folder(choice.dataset), threads=choice.threads, providers=providers)
-        _note_newer_checkpoints(choice, model.bundle)
-        yield model
+    settings = SessionSettings(choice.threads, _providers(choice.device))
+    bundle = _bundle_of(choice.dataset) if choice.version == choice.autoencoder_version == "main" else None
+    if bundle is not None and choice.kind in (None, bundle.manifest["autoencoder"]):
+        _note_newer_checkpoints(choice, bundle)
+        yield runtime.Model(bundle, settings)
         return
     source = _source(choice)
     from export.bundles import temporary_bundle
 
     note(f"exporting the {choice.version} checkpoint of {choice.dataset.key} to a temporary bundle")
     with temporary_bundle(source, flow_needed) as folder:
-        yield runtime.load(folder, threads=choice.threads, providers=providers)
+        yield runtime.Model(bundles.read(folder), settings)
 
 
-def bundle_folder(dataset: Dataset) -> Path:
-    """Where the data set's bundle lies, or would: exported here, or else shipped with the package."""
-    exported = EXPORTED / dataset.key
-    return exported if (exported / bundles.MANIFEST).is_file() else bundles.SHIPPED / dataset.key
+def bundle_folder(name: str) -> Path:
+    """Where the bundle of this name lies, or would: exported here, or else shipped with the package."""
+    exported = EXPORTED / name
+    return exported if (exported / bundles.MANIFEST).is_file() else bundles.SHIPPED / name
 
 
-def bundled_kind(dataset: Dataset) -> str | None:
-    """The autoencoder in the data set's bundle, or None where there is no bundle."""
-    folder = bundle_folder(dataset)
-    if not (folder / bundles.MANIFEST).is_file():
-        return None
-    return str(bundles.read(folder).manifest["autoencoder"])
+def bundle_names() -> list[str]:
+    """The names of the bundles exported here or shipped with the package."""
+    exported = {path.parent.name for path in EXPORTED.glob(f"*/{bundles.MANIFEST}")}
+    return sorted(exported | set(bundles.shipped()))
+
+
+def default_kind(dataset: Dataset) -> str:
+    """The autoencoder in the data set's bundle; the VAE where there is no bundle."""
+    bundle = _bundle_of(dataset)
+    return "vae" if bundle is None else str(bundle.manifest["autoencoder"])
 
 
 def require_training() -> None:
@@ -90,9 +94,9 @@ def require_training() -> None:
         raise runtime.ToolkitError(f"this {NEEDS_TORCH} (missing: {', '.join(missing)})")
 
 
-def _ships(choice: Choice) -> bool:
-    kind = bundled_kind(choice.dataset)
-    return kind is not None and choice.kind in (None, kind)
+def _bundle_of(dataset: Dataset) -> runtime.Bundle | None:
+    folder = bundle_folder(dataset.key)
+    return bundles.read(folder) if (folder / bundles.MANIFEST).is_file() else None
 
 
 def _note_newer_checkpoints(choice: Choice, bundle: runtime.Bundle) -> None:
@@ -111,23 +115,21 @@ def _source(choice: Choice) -> Any:
     except runtime.ToolkitError as error:
         asked = f"the {choice.version} {choice.kind or 'model'} of {choice.dataset.key}"
         raise runtime.BundleError(
-            f"{asked} is not among the bundles ({', '.join(bundles.shipped())}), and {error}"
+            f"{asked} is not among the bundles ({', '.join(bundle_names())}), and {error}"
         ) from error
     from export.bundles import Source
 
     return Source(
-        choice.dataset, choice.kind or bundled_kind(choice.dataset) or "vae", choice.autoencoder_version, choice.version
+        choice.dataset, choice.kind or default_kind(choice.dataset), choice.autoencoder_version, choice.version
     )
 
 
 def _providers(device: str) -> tuple[str, ...]:
     """Onnxruntime's providers for --device."""
     cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
-    kind = device.partition(":")[0]
-    if kind == "cpu" or (kind == "auto" and cuda not in available_providers()):
+    available = available_providers()
+    if device == "cpu" or (device == "auto" and cuda not in available):
         return (cpu,)
-    if kind in ("auto", "cuda"):
+    if device in ("auto", "cuda") and cuda in available:
         return (cuda, cpu)
-    raise click.UsageError(
-        f"--device is auto, cpu or cuda here, not {device!r}; onnxruntime has {', '.join(available_providers())}."
-    )
+    raise click.UsageError(f"--device {device!r} is not to be had here; onnxruntime has {', '.join(available)}.")

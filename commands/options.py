@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from runtime import datasets
+from runtime import datasets, images
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -166,6 +166,14 @@ def training_options(command: Command) -> Command:
             "--threads", type=click.IntRange(1, 1024), help="Threads of torch.  [default: torch's own choice]"
         ),
     )
+
+
+def check_page(height: int, width: int, scale: float) -> None:
+    """UsageError where a page would be too large to hold."""
+    try:
+        images.check_page(height, width, scale)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
 
 
 def drop(given: dict[str, Any], *names: str) -> None:

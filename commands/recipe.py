@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -16,22 +17,35 @@ from export.bundles import SamplingDefaults, Source
 from runtime.datasets import find
 from runtime.errors import DataError
 from training.loop import Options
+from training.paths import Version
 
+ENCODING_BATCH = 500
 FOLDER = Path(__file__).resolve().parent.parent / "training" / "recipes"
 
 
-def run_recipe(name: str, root: Path, latents: Path | None, device: torch.device, num_workers: int) -> str:
-    """Train autoencoder and flow to main checkpoints and export them as the recipe says; returns a line."""
+def run_recipe(
+    name: str, root: Path, latents: Path | None, device: torch.device, num_workers: int, promote: bool | None
+) -> str:
+    """Train an autoencoder and its flow as the recipe says; returns a line.
+
+    Where the user agrees to replace the main checkpoints, they are exported to the data set's bundle.
+    """
     recipe = _read(name)
     dataset = find(recipe["dataset"], recipe.get("split", "balanced"))
+    if promote is None:
+        promote = sys.stdin.isatty() and click.confirm(f"Replace the main checkpoints and the bundle of {dataset.key}?")
+    version: Version = "main" if promote else "dev"
     kind = recipe["autoencoder"]["model"]
     common = {"dataset": dataset, "root": root, "latents": latents}
     run = Options(device=device, num_workers=num_workers)
     note(f"{name}: training the {kind}")
-    click.echo(train(_training(recipe["autoencoder"], run, **common), promote=True))
-    click.echo(encode(dataset, root, kind, "main", latents, 500, device))
+    click.echo(train(_training(recipe["autoencoder"], run, **common), promote))
+    click.echo(encode(dataset, root, kind, version, latents, ENCODING_BATCH, device))
     note(f"{name}: training the flow")
-    click.echo(train(_training(recipe["flow"] | {"model": "flow"}, run, autoencoder=kind, **common), promote=True))
+    line = train(_training(recipe["flow"] | {"model": "flow"}, run, autoencoder=kind, **common), promote)
+    if not promote:
+        return f"{line}; --promote would have replaced the main checkpoints and the bundle"
+    click.echo(line)
     return export(Source(dataset, kind), None, SamplingDefaults(**recipe["export"]))
 
 

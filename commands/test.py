@@ -10,6 +10,7 @@ import numpy as np
 
 from commands.data import load_data
 from commands.models import Choice, opened
+from commands.options import check_page
 from commands.progress import track
 from evaluation.accuracy import measure_accuracy
 from runtime import images as pictures
@@ -42,6 +43,7 @@ def test(choice: Choice, root: Path, rule: Rule | None, batch_size: int, as_json
 
 def test_reconstruction(choice: Choice, root: Path, height: int, width: int, scale: float, output: Path | None) -> str:
     """Write a page of test images, each beside its reconstruction; returns a line that says where."""
+    check_page(height, 2 * width, scale)
     data = load_data(choice.dataset, root, "test")
     count = min(height * width, len(data.images))
     with opened(choice, flow_needed=False) as model:

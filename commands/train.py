@@ -11,21 +11,22 @@ from typing import Any
 
 import click
 import torch
+from torch import nn
 
 from commands.data import ensure_data
-from commands.models import EXPORTED, bundled_kind
+from commands.models import EXPORTED, default_kind
 from commands.progress import note, track
 from export.bundles import SamplingDefaults, Source, export_bundle
 from runtime.datasets import Dataset
 from training import checkpoints, latents, paths
-from training.checkpoints import AUTOENCODERS, Checkpoint
+from training.checkpoints import AUTOENCODERS, Checkpoint, Network
 from training.flows import Flow
 from training.loop import Options
 from training.paths import Version, flow_name
 from training.train_autoencoder import train_autoencoder
 from training.train_flow import train_flow
 
-DEFAULT_KIND = "vae"
+MAX_PARAMETERS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Training:
     @property
     def kind(self) -> str:
         """The autoencoder that is trained, or whose latents are."""
-        return self.model if self.model != "flow" else self.autoencoder or bundled_kind(self.dataset) or DEFAULT_KIND
+        return self.model if self.model != "flow" else self.autoencoder or default_kind(self.dataset)
 
     @property
     def name(self) -> str:
@@ -61,13 +62,20 @@ class Training:
 def train(training: Training, promote: bool | None) -> str:
     """Train one network and, where the user agrees, make its checkpoint the main one; returns a line."""
     arguments = network_arguments(training)
-    initial = _initial(training)
     if training.model == "flow":
         path = train_flow(
-            training.dataset, training.latents_path, training.kind, arguments, training.options,
-            training.sample_latents, initial, click.echo, track,
-        )  # fmt: skip
+            training.dataset,
+            training.latents_path,
+            training.kind,
+            arguments,
+            training.options,
+            training.sample_latents,
+            _initial(training, Flow),
+            click.echo,
+            track,
+        )
     else:
+        initial = _initial(training, AUTOENCODERS[training.model])
         ensure_data(training.dataset, training.root)
         path = train_autoencoder(
             training.dataset,
@@ -110,10 +118,7 @@ def network_arguments(training: Training) -> dict[str, Any]:
             arguments[parameter.name] = checkpoints.parse_argument(parameter, words.pop(0))
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error
-    try:
-        network(**arguments)
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from error
+    _check_buildable(network, arguments)
     return arguments
 
 
@@ -127,7 +132,7 @@ def encode(
     device: torch.device,
 ) -> str:
     """Encode a data set; returns a line that says where."""
-    chosen = kind or bundled_kind(dataset) or DEFAULT_KIND
+    chosen = kind or default_kind(dataset)
     ensure_data(dataset, root)
     path = output or latents.path_of(dataset, root, chosen)
     latents.encode_dataset(dataset, root, chosen, version, path, batch_size, device, track)
@@ -149,25 +154,33 @@ def export(source: Source, output: Path | None, defaults: SamplingDefaults) -> s
 def torch_device(name: str) -> torch.device:
     """The device of --device; UsageError where it is not there."""
     if name == "auto":
-        return (
-            torch.accelerator.current_accelerator() or torch.device("cpu")
-            if torch.accelerator.is_available()
-            else torch.device("cpu")
-        )
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return torch.device("cpu") if found is None else found
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise click.UsageError(f"--device {name!r} is not to be had here: {str(error).splitlines()[0]}") from error
     return device
 
 
-def _initial(training: Training) -> Checkpoint | None:
+def _check_buildable(network: type[nn.Module], arguments: dict[str, Any]) -> None:
+    """UsageError where a network of these arguments can't be, or would be absurdly large."""
+    try:
+        with torch.device("meta"):
+            count = sum(parameter.numel() for parameter in network(**arguments).parameters())
+    except (ValueError, RuntimeError) as error:
+        raise click.UsageError(f"{network.__name__} can't be built: {str(error).splitlines()[0]}.") from error
+    if count > MAX_PARAMETERS:
+        raise click.UsageError(f"{network.__name__} would have {count:,} parameters; {MAX_PARAMETERS:,} are allowed.")
+
+
+def _initial(training: Training, network: type[Network]) -> Checkpoint[Network] | None:
     if training.initial is None:
         return None
     path = paths.checkpoint_path(training.dataset.key, training.initial, training.name)
     note(f"going on from {path}")
-    return checkpoints.load(path, training.options.device)
+    return checkpoints.load(path, network, training.options.device)
 
 
 def _in_words(parameters: dict[str, inspect.Parameter]) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from evaluation.evaluator import Evaluator, Reading
 from evaluation.figures import frechet_distance, prdc
 from runtime.datasets import LabelledImages
+from runtime.errors import DataError
 
 PRDC_COUNT = 5000
 
@@ -39,8 +40,12 @@ def matching_rows(available: NDArray[np.int64], wanted: NDArray[np.int64], seed:
     generator = np.random.default_rng(seed)
     rows = np.empty(len(wanted), np.int64)
     for label in np.unique(wanted):
-        places = np.flatnonzero(wanted == label)
-        rows[places] = generator.permutation(np.flatnonzero(available == label))[: len(places)]
+        places, found = np.flatnonzero(wanted == label), np.flatnonzero(available == label)
+        if len(found) < len(places):
+            raise DataError(
+                f"{len(found)} training images of class {label} can't stand in for {len(places)} test images"
+            )
+        rows[places] = generator.permutation(found)[: len(places)]
     return rows
 
 

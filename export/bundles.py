@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,9 +18,10 @@ import onnxruntime
 import torch
 
 from export import onnx_files, verify
-from export.graphs import bundle_graphs
+from export.graphs import bundle_graphs, fold_batch_norms
 from runtime import bundle as bundles
 from runtime.datasets import Dataset
+from runtime.errors import ToolkitError
 from runtime.tracking import Tracker, untracked
 from training import checkpoints, paths
 from training.autoencoders import AutoEncoder
@@ -35,7 +36,7 @@ class SamplingDefaults:
     """What generating uses where its caller says nothing; written into the manifest."""
 
     steps: int = 8
-    weight: float = 1.25
+    weight: float = 1.3
     diffusion: float = 0.0
 
 
@@ -69,34 +70,29 @@ def export_bundle(
     The bundle is made in a folder aside, which is renamed once every graph, the whole trajectory and the predicted
     classes have matched torch. Raises CheckpointError or ExportMismatchError, and leaves `folder` as it was.
     """
-    autoencoder_checkpoint = checkpoints.load(source.autoencoder_path)
-    autoencoder, autoencoder_hash = (
-        cast(AutoEncoder, autoencoder_checkpoint.network),
-        paths.sha256(source.autoencoder_path),
-    )
+    folder = _replaceable(folder)
+    autoencoder_checkpoint = checkpoints.load(source.autoencoder_path, AutoEncoder)
+    autoencoder, autoencoder_hash = autoencoder_checkpoint.network, paths.sha256(source.autoencoder_path)
     if with_flow:
-        flow_checkpoint = checkpoints.load(source.flow_path)
-        flow_hash = paths.sha256(source.flow_path)
-        if flow_checkpoint.description["autoencoder_sha256"] != autoencoder_hash:
-            raise CheckpointError(
-                f"{source.flow_path} was trained on latents of another autoencoder than {source.autoencoder_path}: "
-                "encode the data set again and train the flow on it"
-            )
+        flow_checkpoint, flow_hash = _flow_of(source, autoencoder_hash), paths.sha256(source.flow_path)
     else:
         flow_checkpoint, flow_hash = _untrained_flow(source.dataset, autoencoder), ""
-    flow = cast(Flow, flow_checkpoint.network)
+    flow = flow_checkpoint.network
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        specs = bundle_graphs(autoencoder, flow)
+        references = bundle_graphs(autoencoder, flow)
+        specs = bundle_graphs(fold_batch_norms(autoencoder), flow)
         files = {}
-        for spec in track(specs, len(specs), "exporting"):
+        for spec, reference in track(list(zip(specs, references, strict=True)), len(specs), "exporting"):
             facts = onnx_files.write(spec, aside)
             content = (aside / spec.file).read_bytes()
             files[spec.file] = {
-                "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content),
-                "largest_error": verify.check_graph(spec, aside / spec.file), **facts,
-            }  # fmt: skip
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "bytes": len(content),
+                "largest_error": verify.check_graph(reference, aside / spec.file),
+                **facts,
+            }
         manifest = {
             "format": bundles.FORMAT,
             "name": folder.name,
@@ -124,7 +120,7 @@ def export_bundle(
         }  # fmt: skip
         bundles.write_manifest(aside, manifest)
         images = np.random.default_rng(0).integers(0, 256, (4, 28, 28), np.uint8)
-        manifest["largest_errors_in_use"] = verify.check_use(bundles.read(aside), specs, images)
+        manifest["largest_errors_in_use"] = verify.check_use(bundles.read(aside), references, images)
         bundles.write_manifest(aside, manifest)
         _replace(folder, aside)
     finally:
@@ -136,7 +132,7 @@ def export_bundle(
 def temporary_bundle(source: Source, with_flow: bool = True) -> Iterator[Path]:
     """The bundle of checkpoints that are not exported, for as long as it is needed.
 
-    Without its flow it encodes and decodes, and an untrained flow stands in where none was trained yet.
+    Without its flow it only encodes and decodes; an untrained flow takes that one's place.
     """
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / source.dataset.key
@@ -144,7 +140,18 @@ def temporary_bundle(source: Source, with_flow: bool = True) -> Iterator[Path]:
         yield folder
 
 
-def _untrained_flow(dataset: Dataset, autoencoder: AutoEncoder) -> Checkpoint:
+def _flow_of(source: Source, autoencoder_hash: str) -> Checkpoint[Flow]:
+    """The flow's checkpoint; CheckpointError where it learnt the latents of another autoencoder."""
+    checkpoint = checkpoints.load(source.flow_path, Flow)
+    if checkpoint.description["autoencoder_sha256"] != autoencoder_hash:
+        raise CheckpointError(
+            f"{source.flow_path} was trained on latents of another autoencoder than {source.autoencoder_path}: "
+            "encode the data set again and train the flow on it"
+        )
+    return checkpoint
+
+
+def _untrained_flow(dataset: Dataset, autoencoder: AutoEncoder) -> Checkpoint[Flow]:
     classes = len(dataset.classes)
     flow = Flow(classes, *autoencoder.latent_shape[:2]).eval()
     return Checkpoint(flow, {}, {"prior": [1 / classes] * classes, "classifier": UNCALIBRATED})
@@ -163,11 +170,24 @@ def _settings(classifier: dict[str, Any], defaults: SamplingDefaults) -> dict[st
     }
 
 
+def _replaceable(folder: Path) -> Path:
+    """The folder's full path; ToolkitError where something other than a bundle would be replaced."""
+    folder = folder.resolve()
+    if folder.exists() and not (folder / bundles.MANIFEST).is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise ToolkitError(f"{folder} is not empty and no bundle: it is left as it is")
+    return folder
+
+
 def _replace(folder: Path, new: Path) -> None:
     """Put the folder `new` in the place of `folder`."""
     new.chmod(0o755)
     old = new.with_name(new.name + ".old")
     if folder.exists():
         folder.rename(old)
-    new.rename(folder)
+    try:
+        new.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)

@@ -26,8 +26,7 @@ class GraphSpec:
 
 
 def bundle_graphs(autoencoder: AutoEncoder, flow: Flow) -> list[GraphSpec]:
-    """The graphs of format 1, in evaluation mode on the CPU."""
-    autoencoder, flow = fold_batch_norms(autoencoder), copy.deepcopy(flow)
+    """The graphs of format 1, of networks in evaluation mode on the CPU."""
     images, x = torch.rand(3, 1, 28, 28), torch.randn(3, *flow.latent_shape)
     t, labels = torch.rand(3), torch.tensor([0, 1, flow.null_label])
     encoded = ("latent", "kl") if autoencoder.variational else ("latent",)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from .bayes import RULES, DenoisingBank, Rule
 from .errors import BundleError
+from .files import written_aside
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -84,7 +84,9 @@ def read(name: str | Path) -> Bundle:
     path = folder / MANIFEST
     manifest = _read_manifest(path)
     try:
-        graphs = {file: _read_graph(folder / file, str(facts["sha256"])) for file, facts in manifest["files"].items()}
+        if set(manifest["files"]) != set(GRAPHS):
+            raise ValueError(f"files are {', '.join(GRAPHS)}")
+        graphs = {file: _read_graph(folder / file, str(manifest["files"][file]["sha256"])) for file in GRAPHS}
         bundle = Bundle(
             name=str(manifest["name"]),
             folder=folder,
@@ -112,9 +114,8 @@ def checksum(manifest: Mapping[str, Any]) -> str:
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write a manifest with its checksum, aside and renamed."""
     manifest["checksum"] = checksum(manifest)
-    aside = folder / f".{MANIFEST}.{os.getpid()}"
-    aside.write_text(json.dumps(manifest, indent=1) + "\n")
-    aside.replace(folder / MANIFEST)
+    with written_aside(folder / MANIFEST) as aside:
+        aside.write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def record_measurements(folder: Path, figures: Mapping[str, Any]) -> None:
@@ -160,12 +161,23 @@ def _bank(times: list[float], weights: list[float], seed: int) -> DenoisingBank:
 
 def _check(bundle: Bundle) -> None:
     """Refuse a manifest whose checksum fits but whose parts do not fit each other."""
-    missing = [name for name in GRAPHS if name not in bundle.graphs]
-    if missing:
-        raise ValueError(f"no {', '.join(missing)}")
     if len(bundle.prior) != len(bundle.classes) or not all(0 < p <= 1 for p in bundle.prior):
         raise ValueError("prior and classes do not fit")
     if len(bundle.bank.times) != len(bundle.bank.weights) or not bundle.bank.times:
         raise ValueError("times and weights of the denoising bank do not fit")
+    defaults, manifest = bundle.defaults, bundle.manifest
+    if not (_whole(defaults.steps) and _whole(defaults.likelihood_steps)):
+        raise ValueError("steps and likelihood_steps are whole numbers from 1")
+    if not all(0 <= float(number) < math.inf for number in (defaults.weight, defaults.diffusion)):
+        raise ValueError("weight and diffusion are numbers from 0")
+    autoencoder = manifest["autoencoder"]
+    for facts in (manifest["provenance"][autoencoder], manifest["provenance"]["flow"]):
+        str(facts["sha256"])
+    if not (_whole(manifest["parameters"]) and isinstance(manifest["measured"], dict) and manifest["dataset"]["key"]):
+        raise ValueError("parameters, measured and the data set's key")
     if bundle.defaults.rule not in RULES or not all(t > 0 and math.isfinite(t) for t in bundle.temperatures.values()):
         raise ValueError("rule or temperatures")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

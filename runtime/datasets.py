@@ -9,6 +9,7 @@ import gzip
 import math
 import string
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, cast
@@ -104,6 +105,8 @@ def load(dataset: Dataset, root: Path | str, part: Part) -> LabelledImages:
     images, labels = read_idx(image_path), read_idx(label_path)
     if images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
         raise DataError(f"{image_path} holds an array of shape {images.shape}, not N x 28 x 28")
+    if not len(images):
+        raise DataError(f"{image_path} holds no images")
     if labels.shape != images.shape[:1]:
         raise DataError(f"{label_path} holds {labels.shape} labels for the {len(images)} images of {image_path.name}")
     if labels.size and labels.max() >= len(dataset.classes):
@@ -162,9 +165,10 @@ def _read_at_most(file: BinaryIO, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def missing_files(dataset: Dataset, root: Path | str) -> list[Path]:
-    """Which of a data set's four files are not below `root`, plain or gzipped."""
-    wanted = [path for official_test in (False, True) for path in dataset.paths(root, official_test)]
+def missing_files(dataset: Dataset, root: Path | str, parts: Sequence[Part]) -> list[Path]:
+    """Which of the files that hold these parts of a data set are not below `root`, plain or gzipped."""
+    held_by_test = sorted({part == "test" for part in parts})
+    wanted = [path for official_test in held_by_test for path in dataset.paths(root, official_test)]
     return [path for path in wanted if not any(candidate.is_file() for candidate in _candidates(path))]
 
 

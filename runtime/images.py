@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
+import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from .datasets import IMAGE_SIZE
 from .errors import DataError
+from .files import written_aside
 
 Images = NDArray[np.uint8]
 Invert = Literal["auto", "yes", "no"]
@@ -24,6 +24,7 @@ MAX_PIXELS = 50_000_000
 PIXELS_PER_SCALE = 100  # a cell of scale 1 has 100 pixels a side, an inch of a common screen
 GAP = 0.05  # of a cell
 TEXT_KEY = "parameters"
+_LABELS_AT_A_TIME = 1 << 16
 
 
 def read_picture(path: Path | str, invert: Invert = "auto") -> Images:
@@ -35,12 +36,7 @@ def read_picture(path: Path | str, invert: Invert = "auto") -> Images:
     picture = _open(Path(path))
     grey = np.asarray(picture, np.uint8)
     border = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
-    if picture.size != (IMAGE_SIZE, IMAGE_SIZE):
-        side = max(picture.size)
-        picture = ImageOps.pad(picture, (side, side), color=round(border)).resize(
-            (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS
-        )
-    pixels = np.array(picture, np.uint8)
+    pixels = np.array(_squared(picture, round(border)), np.uint8)
     if invert == "yes" or (invert == "auto" and border > 127):
         pixels = 255 - pixels
     return pixels
@@ -48,7 +44,7 @@ def read_picture(path: Path | str, invert: Invert = "auto") -> Images:
 
 def page(images: Images, height: int, width: int, scale: float) -> Image.Image:
     """A grid of images (N, 28, 28), row by row; a cell has scale * 100 pixels a side."""
-    cell = max(1, round(scale * PIXELS_PER_SCALE))
+    cell = _cell_size(scale)
     gap = round(cell * GAP)
     size = (cell - gap, cell - gap)
     sheet = Image.new("L", (width * cell + gap, height * cell + gap), 32)
@@ -59,6 +55,19 @@ def page(images: Images, height: int, width: int, scale: float) -> Image.Image:
     return sheet
 
 
+def check_page(height: int, width: int, scale: float) -> None:
+    """Raise ValueError where a page would have more than MAX_PIXELS."""
+    pixels = height * width * _cell_size(scale) ** 2
+    if pixels > MAX_PIXELS:
+        raise ValueError(
+            f"a page of {height} x {width} cells of scale {scale:g} has {pixels:,} pixels; {MAX_PIXELS:,} are allowed"
+        )
+
+
+def _cell_size(scale: float) -> int:
+    return max(1, round(scale * PIXELS_PER_SCALE))
+
+
 def save_png(picture: Image.Image, path: Path, parameters: Mapping[str, Any]) -> None:
     """Write a PNG with `parameters` as JSON in its text chunk "parameters"; whole or not at all."""
     text = PngImagePlugin.PngInfo()
@@ -67,27 +76,41 @@ def save_png(picture: Image.Image, path: Path, parameters: Mapping[str, Any]) ->
         picture.save(aside, format="PNG", pnginfo=text)
 
 
-def save_npz(path: Path, batches: Iterable[Images], labels: NDArray[np.int64]) -> None:
-    """Write an archive of `images` uint8 (N, 28, 28) and `labels` int64 (N,), batch by batch; whole or not at all."""
+def save_npz(path: Path, batches: Iterable[Images], labels: NDArray[np.int64], count: int) -> None:
+    """Write an archive of `images` uint8 (count, 28, 28) and `labels` int64 (count,); whole or not at all.
+
+    Images come in batches, labels are repeated as often as needed, and both are written piece by piece.
+    """
     with written_aside(path) as aside, zipfile.ZipFile(aside, "w") as archive:
-        with archive.open("images.npy", "w", force_zip64=True) as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), IMAGE_SIZE, IMAGE_SIZE)}
-            np.lib.format.write_array_header_1_0(file, header)
-            for batch in batches:
-                file.write(np.ascontiguousarray(batch).tobytes())
-        with archive.open("labels.npy", "w", force_zip64=True) as file:
-            np.lib.format.write_array(file, labels)
+        _write_array(archive, "images", (count, IMAGE_SIZE, IMAGE_SIZE), np.dtype(np.uint8), batches)
+        starts = range(0, count, _LABELS_AT_A_TIME)
+        pieces = (
+            labels[np.arange(start, min(start + _LABELS_AT_A_TIME, count)) % len(labels)].astype(np.int64)
+            for start in starts
+        )
+        _write_array(archive, "labels", (count,), np.dtype(np.int64), pieces)
 
 
-@contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to, which takes its place when the block ends well and goes when it does not."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield aside
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+def _write_array(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], pieces: Iterable[NDArray[Any]]
+) -> None:
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for piece in pieces:
+            file.write(np.ascontiguousarray(piece).tobytes())
+
+
+def _squared(picture: Image.Image, border: int) -> Image.Image:
+    """A grey picture scaled to fit 28x28 and centred on its border's shade."""
+    longest = max(picture.size)
+    if picture.size == (IMAGE_SIZE, IMAGE_SIZE):
+        return picture
+    width, height = (max(1, round(side * IMAGE_SIZE / longest)) for side in picture.size)
+    square = Image.new("L", (IMAGE_SIZE, IMAGE_SIZE), border)
+    scaled = picture.resize((width, height), Image.Resampling.LANCZOS)
+    square.paste(scaled, ((IMAGE_SIZE - width) // 2, (IMAGE_SIZE - height) // 2))
+    return square
 
 
 def _open(path: Path) -> Image.Image:
@@ -95,12 +118,16 @@ def _open(path: Path) -> Image.Image:
     if not path.is_file():
         raise DataError(f"there is no picture {path}")
     try:
-        with Image.open(path) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise DataError(f"{path} has {picture.width} x {picture.height} pixels; {MAX_PIXELS:,} are allowed")
-            picture.verify()
-        with Image.open(path) as picture:
-            return _grey(ImageOps.exif_transpose(picture))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+            with Image.open(path) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise DataError(
+                        f"{path} has {picture.width} x {picture.height} pixels; {MAX_PIXELS:,} in all are allowed"
+                    )
+                picture.verify()
+            with Image.open(path) as picture:
+                return _grey(ImageOps.exif_transpose(picture))
     except DataError:
         raise
     except Exception as error:  # decoders of hostile files raise whatever they stumble on

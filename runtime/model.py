@@ -180,15 +180,9 @@ class Model:
         "l1" and "l2": mean absolute and squared error of a pixel in [0, 1]; "cross_entropy": binary, in nats, summed
         over pixels; "kl": divergence of a VAE's latent from N(0, I) in nats.
         """
-        pixels = _pixels(check_images(images))
-        encoded = self._graph("encoder.onnx")(pixels)
-        found = np.clip(self._graph("decoder.onnx")(encoded[0])[0], 1e-7, 1 - 1e-7)
-        losses = {
-            "l1": np.abs(found - pixels).mean((1, 2, 3)),
-            "l2": np.square(found - pixels).mean((1, 2, 3)),
-            "cross_entropy": -(pixels * np.log(found) + (1 - pixels) * np.log1p(-found)).sum((1, 2, 3)),
-        }
-        return losses | ({"kl": encoded[1]} if len(encoded) > 1 else {})
+        checked = check_images(images)
+        parts = [self._losses(checked[start : start + CHUNK]) for start in range(0, max(1, len(checked)), CHUNK)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _sampler(
         self, seed: int, weight: float | None, diffusion: float | None, steps: int | None
@@ -234,6 +228,17 @@ class Model:
 
     def _encode(self, images: NDArray[Any]) -> Latents:
         return self._graph("encoder.onnx")(_pixels(images))[0]
+
+    def _losses(self, images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        pixels = _pixels(images)
+        encoded = self._graph("encoder.onnx")(pixels)
+        found = np.clip(self._graph("decoder.onnx")(encoded[0])[0], 1e-7, 1 - 1e-7)
+        losses = {
+            "l1": np.abs(found - pixels).mean((1, 2, 3)),
+            "l2": np.square(found - pixels).mean((1, 2, 3)),
+            "cross_entropy": -(pixels * np.log(found) + (1 - pixels) * np.log1p(-found)).sum((1, 2, 3)),
+        }
+        return losses | ({"kl": encoded[1]} if len(encoded) > 1 else {})
 
     def _decode(self, z: Latents) -> Images:
         pixels = self._graph("decoder.onnx")(z)[0][:, 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,13 +56,7 @@ class Graph:
             raise BundleError(f"{name} can't be loaded: {' '.join(str(error).split())[:300]}") from error
         self._inputs = [node.name for node in self._session.get_inputs()]
 
-    @property
-    def providers(self) -> list[str]:
-        """The execution providers in use."""
-        providers: list[str] = self._session.get_providers()
-        return providers
-
-    def __call__(self, *inputs: NDArray[np.generic], outputs: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
+    def __call__(self, *inputs: NDArray[np.generic]) -> list[NDArray[np.float32]]:
         """Run on inputs in the graph's order."""
-        arrays: list[NDArray[np.float32]] = self._session.run(outputs, dict(zip(self._inputs, inputs, strict=True)))
+        arrays: list[NDArray[np.float32]] = self._session.run(None, dict(zip(self._inputs, inputs, strict=True)))
         return arrays

@@ -44,10 +44,10 @@ def gaussian_flow(classes: int = 10, seed: int = 0) -> Flow:
     return flow
 
 
-def save_checkpoints(folder: Path, flow: Flow | None = None, version: str = "main") -> Source:
-    """An untrained autoencoder and a flow as checkpoints of MNIST below `folder`, which must be paths.FOLDER."""
+def save_checkpoints() -> Source:
+    """An untrained autoencoder and a Gaussian flow as main checkpoints of MNIST below paths.FOLDER."""
     torch.manual_seed(1)
-    source = Source(find("MNIST"), "autoencoder", version, version)
+    source = Source(find("MNIST"), "autoencoder")
     arguments = {"dim1": 4, "dim2": 4, "dim3": 2, "n_layers": 1}
     described = {"total_epochs": 0}
     checkpoints.save(Checkpoint(AutoEncoder(**arguments).eval(), arguments, described), source.autoencoder_path)
@@ -57,10 +57,8 @@ def save_checkpoints(folder: Path, flow: Flow | None = None, version: str = "mai
         "autoencoder_sha256": paths.sha256(source.autoencoder_path),
         **described,
     }
-    chosen = flow or gaussian_flow()
-    shape = {"dim1": 8, "n_layers": 1, "embedding": 4} if flow is None else {}
-    checkpoints.save(Checkpoint(chosen, shape, description), source.flow_path)
-    assert source.flow_path.is_relative_to(folder)
+    flow = gaussian_flow()
+    checkpoints.save(Checkpoint(flow, {"dim1": 8, "n_layers": 1, "embedding": 4}, description), source.flow_path)
     return source
 
 
@@ -68,7 +66,7 @@ def write_gaussian_bundle(folder: Path) -> Path:
     original = paths.FOLDER
     paths.FOLDER = folder.parent / "checkpoints"
     try:
-        export_bundle(save_checkpoints(paths.FOLDER), folder)
+        export_bundle(save_checkpoints(), folder)
     finally:
         paths.FOLDER = original
     return folder

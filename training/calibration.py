@@ -23,7 +23,9 @@ PAIRS = 64
 FIRST_TIME, LAST_TIME = 0.05, 0.95
 BANK = DenoisingBank(tuple(np.linspace(FIRST_TIME, LAST_TIME, PAIRS).tolist()), (1.0,) * PAIRS, seed=0)
 LIKELIHOOD_STEPS = 8
-COMPARED_ROWS = 5000  # pairs of latent and class on which the rules are compared; the exact likelihood is slow
+COMPARED_ROWS = 15_000  # pairs of latent and class on which the rules are compared; the exact likelihood is slow
+FITTED_ROWS = 50_000  # and on which the denoising weights are fitted
+NEARNESS = 0.01  # of the denoising weights to the bound's
 _PIECE = 8  # latents between two reports of progress
 
 # What a flow has before it is calibrated: a plain bank, and scores taken as they are.
@@ -41,14 +43,18 @@ def calibrate(
 ) -> dict[str, Any]:
     """The "classifier" part of a manifest, from standardised validation latents (N, C, 7, 7) and labels (N,).
 
-    Pairs of the denoising bank have evenly spread times; their weights maximise the posterior's likelihood.
+    Pairs of the denoising bank have evenly spread times; their weights maximise the posterior's likelihood. The rules
+    are compared on latents that the weights were not fitted on, where there are enough.
     """
     z, y, p = latents.numpy(), labels.numpy(), np.array(prior)
     plain = _scorer(flow, len(prior), BANK)
-    weights = fit_weights(_in_pieces(plain.denoising_errors, z, track, "denoising"), y, p)
+    few = max(1, COMPARED_ROWS // len(prior))
+    fitted = slice(few if len(z) > 2 * few else 0, few + FITTED_ROWS // len(prior))
+    weights = fit_weights(
+        _in_pieces(plain.denoising_errors, z[fitted], track, "denoising"), y[fitted], p, np.array(BANK.times)
+    )
     bank = replace(BANK, weights=tuple(weights.tolist()))
     scorer = _scorer(flow, len(prior), bank)
-    few = max(1, COMPARED_ROWS // len(prior))
     scores = {rule: _in_pieces(partial(scorer, rule=rule), z[:few], track, rule) for rule in RULES}
     accuracy = {rule: float((bayes.posterior(found, p).argmax(1) == y[:few]).mean()) for rule, found in scores.items()}
     temperatures = {rule: fit_temperature(found, y[:few], p) for rule, found in scores.items()}
@@ -86,22 +92,30 @@ class NumpyFlow:
         return torch.from_numpy(array.astype(np.float32)).to(self._device)
 
 
-def fit_weights(errors: Floats, labels: NDArray[np.int64], prior: Floats) -> Floats:
-    """Weights (K,), none negative, of errors (N, K, C) that maximise the mean log-posterior of labels (N,)."""
+def fit_weights(errors: Floats, labels: NDArray[np.int64], prior: Floats, times: Floats) -> Floats:
+    """Weights (K,), all positive, of errors (N, K, C) that maximise the mean log-posterior of labels (N,).
+
+    They are held near a multiple of t / (1 - t), which is what the likelihood's bound has (arXiv 2107.00630, eq. 13).
+    """
     e = torch.from_numpy(errors - errors.min(axis=2, keepdims=True)).double()
     target, log_prior = torch.from_numpy(labels), torch.from_numpy(prior).log()
-    logarithms = torch.zeros(e.shape[1], dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([logarithms], max_iter=200, line_search_fn="strong_wolfe")
+    bound = torch.from_numpy(np.log(times) - np.log1p(-times))
+    scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    deviations = torch.zeros(len(times), dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([scale, deviations], max_iter=200, line_search_fn="strong_wolfe")
+
+    def weights() -> Tensor:
+        return (bound + scale + deviations).exp()
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        logits = log_prior - torch.einsum("nkc,k->nc", e, logarithms.exp())
-        value = F.cross_entropy(logits, target) + 1e-4 * logarithms.square().mean()
+        logits = log_prior - torch.einsum("nkc,k->nc", e, weights())
+        value = F.cross_entropy(logits, target) + NEARNESS * deviations.square().mean()
         value.backward()
         return value
 
     optimiser.step(loss)
-    return logarithms.detach().exp().numpy()
+    return weights().detach().numpy()
 
 
 def fit_temperature(scores: Floats, labels: NDArray[np.int64], prior: Floats) -> float:

@@ -6,28 +6,23 @@ Metadata is JSON: the network's class, its constructor's arguments, a descriptio
 from __future__ import annotations
 
 import inspect
-import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Generic, TypeVar, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from runtime.errors import ToolkitError
+from runtime.files import written_aside
+from training import tensor_files
 from training.autoencoders import AutoEncoder, VarAutoEncoder
 from training.flows import Flow
 from training.paths import checkpoint_path, log_path
-from training.perception import FeatureNetwork
 
 FORMAT = 1
-NETWORKS: dict[str, type[nn.Module]] = {
-    network.__name__: network for network in (AutoEncoder, VarAutoEncoder, Flow, FeatureNetwork)
-}
+NETWORKS: dict[str, type[nn.Module]] = {network.__name__: network for network in (AutoEncoder, VarAutoEncoder, Flow)}
 AUTOENCODERS: dict[str, type[AutoEncoder]] = {"autoencoder": AutoEncoder, "vae": VarAutoEncoder}
 
 
@@ -35,52 +30,50 @@ class CheckpointError(ToolkitError):
     """A checkpoint is missing, damaged, or does not fit the others."""
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 @dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Generic[Network]):
     """A network with the arguments that build it and a description of its training (JSON values)."""
 
-    network: nn.Module
+    network: Network
     arguments: dict[str, Any]
     description: dict[str, Any]
 
 
-def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint aside and rename it, so that `path` is always whole."""
+def save(checkpoint: Checkpoint[Any], path: Path) -> None:
+    """Write a checkpoint, whole or not at all, with every constructor argument, given or default."""
+    network = type(checkpoint.network)
+    defaults = {name: parameter.default for name, parameter in inspect.signature(network).parameters.items()}
     metadata = {
         "format": FORMAT,
-        "network": type(checkpoint.network).__name__,
-        "arguments": checkpoint.arguments,
+        "network": network.__name__,
+        "arguments": defaults | checkpoint.arguments,
         "description": checkpoint.description,
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.network.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(tensors, aside, {key: json.dumps(value) for key, value in metadata.items()})
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    tensor_files.write(path, checkpoint.network.state_dict(), metadata)
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+def load(path: Path, expected: type[Network], device: torch.device | str = "cpu") -> Checkpoint[Network]:
     """Rebuild the network of a checkpoint, in evaluation mode.
 
-    Raises CheckpointError where the file is missing, damaged or of another format.
+    Raises CheckpointError where the file is missing, of a newer format, or holds another kind of network, and
+    TensorFileError where it is damaged.
     """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
+    tensors, metadata = tensor_files.read(path)
+    if metadata.get("format", 0) > FORMAT:
+        raise CheckpointError(f"{path} has format {metadata['format']}; this version reads up to {FORMAT}")
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        if metadata["format"] > FORMAT:
-            raise CheckpointError(f"{path} has format {metadata['format']}; this version reads up to {FORMAT}")
         network = NETWORKS[metadata["network"]](**metadata["arguments"])
         network.load_state_dict(tensors)
-        checkpoint = Checkpoint(network.to(device).eval(), metadata["arguments"], metadata["description"])
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
-    return checkpoint
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} holds no network of this version: {_one_line(error)}") from error
+    if not isinstance(network, expected):
+        raise CheckpointError(f"{path} holds a network {metadata['network']}, not {expected.__name__}")
+    return Checkpoint(network.to(device).eval(), metadata["arguments"], metadata["description"])
 
 
 def promote(dataset_key: str, name: str) -> Path:
@@ -88,9 +81,8 @@ def promote(dataset_key: str, name: str) -> Path:
     source, target = checkpoint_path(dataset_key, "dev", name), checkpoint_path(dataset_key, "main", name)
     target.parent.mkdir(parents=True, exist_ok=True)
     for old, new in ((source, target), (log_path(source), log_path(target))):
-        aside = new.with_name(f".{new.name}.{os.getpid()}")
-        shutil.copyfile(old, aside)
-        aside.replace(new)
+        with written_aside(new) as aside:
+            shutil.copyfile(old, aside)
     return target
 
 
@@ -116,3 +108,7 @@ def parse_argument(parameter: inspect.Parameter, text: str) -> int | str:
     if value < least:
         raise ValueError(f"--{parameter.name} is at least {least}, not {value}")
     return value
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -6,21 +6,16 @@ has them, labels for the parts train, validation and test, and the statistics th
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from runtime import datasets
 from runtime.errors import DataError, MissingDataError
 from runtime.tracking import Tracker, untracked
-from training import checkpoints, paths
+from training import checkpoints, paths, tensor_files
 from training.autoencoders import AutoEncoder
 from training.paths import Version
 
@@ -64,8 +59,8 @@ def encode_dataset(
     track: Tracker = untracked,
 ) -> None:
     """Encode all parts of a data set with a trained autoencoder into the file `output`."""
-    checkpoint_path = paths.checkpoint_path(dataset.key, version, kind)
-    model = cast(AutoEncoder, checkpoints.load(checkpoint_path, device).network)
+    checkpoint = paths.checkpoint_path(dataset.key, version, kind)
+    model = checkpoints.load(checkpoint, AutoEncoder, device).network
     tensors: dict[str, Tensor] = {}
     for part in datasets.PARTS:
         data = datasets.load(dataset, root, part)
@@ -76,33 +71,31 @@ def encode_dataset(
         tensors[f"{part}.labels"] = torch.from_numpy(data.labels)
     mean = tensors["train.mean"]
     tensors["statistics.mean"], tensors["statistics.std"] = mean.mean((0, 2, 3)), mean.std((0, 2, 3))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    aside = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        save_file(tensors, aside, {"autoencoder": json.dumps({"kind": kind, "sha256": paths.sha256(checkpoint_path)})})
-        aside.replace(output)
-    finally:
-        aside.unlink(missing_ok=True)
+    source = {"dataset": dataset.key, "kind": kind, "sha256": paths.sha256(checkpoint)}
+    tensor_files.write(output, tensors, {"source": source})
 
 
-def load(path: Path) -> Latents:
-    """Read an encoded data set.
+def load(path: Path, dataset: datasets.Dataset) -> Latents:
+    """Read the encoded data set.
 
-    Raises MissingDataError where it is not there, DataError where it is damaged.
+    Raises MissingDataError where it is not there, TensorFileError where it is damaged, and DataError where it is of
+    another data set.
     """
     if not path.is_file():
         raise MissingDataError(f"there are no latents at {path}: make them with encode-dataset")
+    tensors, metadata = tensor_files.read(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            source: dict[str, Any] = json.loads(file.metadata()["autoencoder"])
+        source = metadata["source"]
         parts = {
             part: LatentPart(tensors[f"{part}.mean"], tensors.get(f"{part}.log_variance"), tensors[f"{part}.labels"])
             for part in datasets.PARTS
         }
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path} is damaged: {error}") from error
-    return Latents(parts, source["sha256"])
+        found, sha256 = source["dataset"], source["sha256"]
+    except KeyError as error:
+        raise DataError(f"{path} holds no latents: it lacks {error}") from error
+    if found != dataset.key:
+        raise DataError(f"{path} holds latents of {found}, not of {dataset.key}")
+    return Latents(parts, sha256)
 
 
 @torch.no_grad()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,11 +131,6 @@ def mean_losses(
             for name, value in losses_of(model, batch).items():
                 sums[name] += value.item() * len(rows) / len(data)
     return dict(sums)
-
-
-def read_log(text: str) -> Iterator[dict[str, Any]]:
-    """The records of a JSON-lines training log."""
-    return (json.loads(line) for line in text.splitlines())
 
 
 def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:

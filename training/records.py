@@ -22,12 +22,11 @@ class EpochLog:
         self._path = log_path(checkpoint)
         self._report = report
         self.last: dict[str, Any] = {}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text("")
 
     def write(self, record: dict[str, Any]) -> None:
+        mode = "a" if self.last else "w"  # a new training starts a new log, once it has something to say
         self.last = record
-        with self._path.open("a") as file:
+        with self._path.open(mode) as file:
             file.write(json.dumps(record) + "\n")
         losses = "; ".join(f"{part} {in_words(record[part])}" for part in ("train", "test"))
         self._report(f"epoch {record['epoch']}: {losses}; {record['seconds']:.1f} s")

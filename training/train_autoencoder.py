@@ -32,7 +32,7 @@ def train_autoencoder(
     arguments: dict[str, Any],
     alpha: float,
     options: Options,
-    initial: Checkpoint | None = None,
+    initial: Checkpoint[AutoEncoder] | None = None,
     report: Callable[[str], None] = print,
     track: Tracker = untracked,
 ) -> Path:
@@ -51,7 +51,7 @@ def train_autoencoder(
 
     if initial is not None:
         arguments = initial.arguments
-    network = cast(AutoEncoder, initial.network if initial else AUTOENCODERS[kind](**arguments)).to(options.device)
+    network = (initial.network if initial else AUTOENCODERS[kind](**arguments)).to(options.device)
     warm_up = int(ADVERSARY_STARTS * options.total_epochs * (len(train) // options.batch_size))
     reconstruction = ReconstructionLoss(features.features, Adversary(options.device, warm_up))
 

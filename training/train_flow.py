@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from runtime import datasets
 from runtime.tracking import Tracker, untracked
 from training import calibration, checkpoints, latents, paths
-from training.checkpoints import Checkpoint
+from training.checkpoints import Checkpoint, CheckpointError
 from training.flows import Flow
 from training.loop import Losses, Options, TensorRows, fit, mean_losses
 from training.losses import flow_matching_loss
@@ -30,7 +30,7 @@ def train_flow(
     arguments: dict[str, Any],
     options: Options,
     sample_latents: bool = False,
-    initial: Checkpoint | None = None,
+    initial: Checkpoint[Flow] | None = None,
     report: Callable[[str], None] = print,
     track: Tracker = untracked,
 ) -> Path:
@@ -40,7 +40,7 @@ def train_flow(
     from each image's distribution rather than its mean; arguments and initial: as for train_autoencoder.
     """
     torch.manual_seed(options.seed)
-    encoded = latents.load(latents_path)
+    encoded = latents.load(latents_path, dataset)
     train = encoded.parts["train"]
     if initial is None:
         arguments = arguments | {
@@ -49,7 +49,9 @@ def train_flow(
         flow = Flow(**arguments)
         flow.set_statistics(train.sample() if sample_latents else train.mean)
     else:
-        arguments, flow = initial.arguments, cast(Flow, initial.network)
+        arguments, flow = initial.arguments, initial.network
+        if initial.description["autoencoder_sha256"] != encoded.autoencoder_sha256:
+            raise CheckpointError(f"{latents_path} are latents of another autoencoder than the flow was trained on")
     flow.to(options.device)
 
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:

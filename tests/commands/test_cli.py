@@ -140,6 +140,9 @@ WRONG = [
     "generate --num -1 --output a.npz",
     "generate --num 5",
     "generate --output page.gif",
+    "generate --height 1000 --width 1000 --scale 10",
+    "generate --device cuda",
+    "evaluate --model-version dev --record",
     "generate --output nowhere/page.png",
     "generate extra",
     "classify",
@@ -179,6 +182,11 @@ WRONG_TRAINING = [
     "train --model flow --backbone rnn",
     "train --model flow --classes 3",
     "train --recipe nothing",
+    "train --recipe MNIST --lr 0.1",
+    "train --recipe MNIST --dim1 3",
+    "train --recipe MNIST --model vae",
+    "train --model vae --dim1 999999999",
+    "train --model vae --device meta",
     "encode-dataset --model flow",
     "export --weight inf",
 ]
@@ -221,6 +229,20 @@ def test_a_damaged_data_file_is_named(tmp_path, root):
     path = tmp_path / "MNIST/raw/t10k-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-100])
     assert path.name in error_line(run(f"test --root {tmp_path}", tmp_path, status=1))
+
+
+def test_labels_take_names_indices_and_commas(tmp_path):
+    for words in ("--labels 3 1 4", "--labels 3,1,4", "--labels=3 1 4", "--labels 3 --labels 1 --labels 4"):
+        run(f"generate {words} --num 3 --output a.npz", tmp_path)
+        with np.load(tmp_path / "a.npz") as archive:
+            assert archive["labels"].tolist() == [3, 1, 4]
+
+
+def test_test_needs_the_test_files_only(tmp_path, root):
+    (tmp_path / "MNIST/raw").mkdir(parents=True)
+    for path in (root / "MNIST/raw").glob("t10k-*"):
+        shutil.copy(path, tmp_path / "MNIST/raw")
+    assert run(f"test-reconstruction --root {tmp_path} --height 1", tmp_path).stdout
 
 
 def test_help_of_every_command_has_an_example(tmp_path):

@@ -100,6 +100,11 @@ def test_newer_formats_are_refused_by_number(copy):
         lambda m: m["classifier"]["bank"].update(times=[]),
         lambda m: m["files"].pop("flow.onnx"),
         lambda m: m.update(files=[]),
+        lambda m: m["defaults"].update(steps=0),
+        lambda m: m["defaults"].update(steps=2.5),
+        lambda m: m["defaults"].update(weight=float("nan")),
+        lambda m: m.pop("provenance"),
+        lambda m: m.pop("measured"),
         lambda m: m["classifier"]["temperatures"].update(ode=0),
     ],
 )
@@ -110,6 +115,7 @@ def test_manifests_whose_parts_do_not_fit_are_refused(copy, change):
 
 
 def test_file_names_stay_inside_the_folder(copy):
+    shutil.copy(copy / "flow.onnx", copy.parent / "outside")
     rewrite(copy, lambda m: m["files"].update({"../outside": m["files"]["flow.onnx"]}))
     with pytest.raises(BundleError):
         bundles.read(copy)

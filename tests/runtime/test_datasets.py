@@ -98,7 +98,8 @@ def test_any_cut_or_changed_byte_of_a_gzipped_file_is_noticed_or_harmless(tmp_pa
 def test_missing_files_are_named(tmp_path, mnist):
     with pytest.raises(MissingDataError, match="train-images-idx3-ubyte"):
         datasets.load(mnist, tmp_path, "train")
-    assert len(datasets.missing_files(mnist, tmp_path)) == 4
+    assert len(datasets.missing_files(mnist, tmp_path, datasets.PARTS)) == 4
+    assert [path.name[:4] for path in datasets.missing_files(mnist, tmp_path, ["test"])] == ["t10k", "t10k"]
 
 
 def test_labels_that_do_not_fit_are_refused(tmp_path, root, mnist):

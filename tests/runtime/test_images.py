@@ -66,11 +66,17 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path, content):
         pictures.read_picture(tmp_path / "gone.png")
 
 
-def test_bombs_are_refused(tmp_path):
+@pytest.mark.parametrize("shape", [(1, 200_000), (200_000, 1), (1, 1), (3, 40)])
+def test_odd_shapes_fit(tmp_path, shape):
+    assert pictures.read_picture(save(np.full(shape, 200, np.uint8), tmp_path / "odd.png")).shape == (28, 28)
+
+
+@pytest.mark.parametrize("side", [10_000, 60_000])
+def test_bombs_are_refused(tmp_path, side):
     def chunk(kind, body):
         return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
 
-    header = (60_000).to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
+    header = side.to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
     (tmp_path / "bomb.png").write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
     )
@@ -106,6 +112,12 @@ def test_a_page_has_its_images_in_rows(digit):
     assert array[90:150, 90:150].min() == 255
 
 
+def test_pages_too_large_to_hold_are_refused():
+    pictures.check_page(80, 80, 0.8)
+    with pytest.raises(ValueError, match="pixels"):
+        pictures.check_page(1000, 1000, 0.8)
+
+
 def test_png_carries_its_parameters(tmp_path, digit):
     path = tmp_path / "page.png"
     pictures.save_png(pictures.page(digit[None], 1, 1, 0.5), path, {"seed": 3, "labels": ["é"]})
@@ -116,7 +128,7 @@ def test_png_carries_its_parameters(tmp_path, digit):
 
 def test_npz_is_what_numpy_reads(tmp_path, digit):
     labels = np.array([7, 7, 7])
-    pictures.save_npz(tmp_path / "a.npz", iter([np.stack([digit, digit]), digit[None]]), labels)
+    pictures.save_npz(tmp_path / "a.npz", iter([np.stack([digit, digit]), digit[None]]), labels[:1], 3)
     with np.load(tmp_path / "a.npz") as archive:
         np.testing.assert_array_equal(archive["images"], np.stack([digit] * 3))
         np.testing.assert_array_equal(archive["labels"], labels)
@@ -130,6 +142,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, digit):
 
     (tmp_path / "a.npz").write_bytes(b"old")
     with pytest.raises(KeyboardInterrupt):
-        pictures.save_npz(tmp_path / "a.npz", failing(), np.array([7]))
+        pictures.save_npz(tmp_path / "a.npz", failing(), np.array([7]), 1)
     assert (tmp_path / "a.npz").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]

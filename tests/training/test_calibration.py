@@ -12,7 +12,7 @@ def test_weights_find_the_informative_pair():
     labels = generator.integers(3, size=600)
     errors = generator.uniform(0.5, 1.5, size=(600, 2, 3))
     errors[np.arange(600), 0, labels] -= 0.3
-    weights = calibration.fit_weights(errors, labels, np.full(3, 1 / 3))
+    weights = calibration.fit_weights(errors, labels, np.full(3, 1 / 3), np.array([0.5, 0.5]))
     assert weights[0] > 4 * weights[1]
     assert (weights >= 0).all()
 

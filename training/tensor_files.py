@@ -1,0 +1,54 @@
+"""Safetensors files with JSON metadata and a checksum over both, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from runtime.errors import ToolkitError
+from runtime.files import written_aside
+
+CHECKSUM = "checksum"
+
+
+class TensorFileError(ToolkitError):
+    """A file of tensors is damaged."""
+
+
+def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write tensors and JSON-ready metadata, making the folder if need be."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    texts = {key: json.dumps(value) for key, value in metadata.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(path) as aside:
+        aside.write_bytes(save(tensors, texts | {CHECKSUM: _checksum(tensors, texts)}))
+
+
+def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata. Raises TensorFileError where the file is damaged in any byte."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            texts = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
+        raise TensorFileError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+    if texts.pop(CHECKSUM, None) != _checksum(tensors, texts):
+        raise TensorFileError(f"{path} is damaged: its checksum does not fit its content")
+    metadata = {key: json.loads(text) for key, text in texts.items()}
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
+
+
+def _checksum(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
+    """The SHA-256 of names, types, shapes and bytes of tensors, and of metadata, in order of names."""
+    digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

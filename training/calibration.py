@@ -21,14 +21,15 @@ from training.flows import Flow
 
 PAIRS = 64
 FIRST_TIME, LAST_TIME = 0.05, 0.95
-BANK = DenoisingBank(tuple(np.linspace(FIRST_TIME, LAST_TIME, PAIRS).tolist()), (1.0,) * PAIRS, seed=0)
+TIMES = np.linspace(FIRST_TIME, LAST_TIME, PAIRS)
+BANK = DenoisingBank(tuple(TIMES.tolist()), tuple((TIMES / (1 - TIMES)).tolist()), seed=0)
 LIKELIHOOD_STEPS = 8
 COMPARED_ROWS = 15_000  # pairs of latent and class on which the rules are compared; the exact likelihood is slow
 FITTED_ROWS = 50_000  # and on which the denoising weights are fitted
 NEARNESS = 0.01  # of the denoising weights to the bound's
 _PIECE = 8  # latents between two reports of progress
 
-# What a flow has before it is calibrated: a plain bank, and scores taken as they are.
+# What a flow has before it is calibrated: weights like the likelihood bound's, and scores taken as they are.
 UNCALIBRATED: dict[str, Any] = {
     "rule": "denoising",
     "likelihood_steps": LIKELIHOOD_STEPS,
@@ -44,15 +45,13 @@ def calibrate(
     """The "classifier" part of a manifest, from standardised validation latents (N, C, 7, 7) and labels (N,).
 
     Pairs of the denoising bank have evenly spread times; their weights maximise the posterior's likelihood. The rules
-    are compared on latents that the weights were not fitted on, where there are enough.
+    are compared on latents that the weights were not fitted on, where there are enough; of equals the cheapest wins.
     """
     z, y, p = latents.numpy(), labels.numpy(), np.array(prior)
     plain = _scorer(flow, len(prior), BANK)
     few = max(1, COMPARED_ROWS // len(prior))
     fitted = slice(few if len(z) > 2 * few else 0, few + FITTED_ROWS // len(prior))
-    weights = fit_weights(
-        _in_pieces(plain.denoising_errors, z[fitted], track, "denoising"), y[fitted], p, np.array(BANK.times)
-    )
+    weights = fit_weights(_in_pieces(plain.denoising_errors, z[fitted], track, "denoising"), y[fitted], p, TIMES)
     bank = replace(BANK, weights=tuple(weights.tolist()))
     scorer = _scorer(flow, len(prior), bank)
     scores = {rule: _in_pieces(partial(scorer, rule=rule), z[:few], track, rule) for rule in RULES}

@@ -210,7 +210,7 @@ def test_unknown_network_arguments_list_the_real_ones(tmp_path):
         ("classify fake.png", "fake.png"),
         ("info nowhere", "nowhere"),
         ("info .", "manifest.json"),
-        ("test --root empty", "train-images-idx3-ubyte"),
+        ("test --root empty", "t10k-images-idx3-ubyte"),
         ("generate --dataset EMNIST --split bymerge", "EMNIST-bymerge"),
     ],
 )

@@ -15,34 +15,13 @@ from runtime.bayes import RULES
 from runtime.errors import ToolkitError
 
 
-class VariadicCommand(click.Command):
-    """Lets options that may be repeated take several values at once: --milestones 15 20 25."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        repeatable = {
-            name for param in self.params if isinstance(param, click.Option) and param.multiple for name in param.opts
-        }
-        expanded: list[str] = []
-        option, values = "", 0
-        for word in args:
-            if word.startswith("--"):
-                option, _, value = word.partition("=")
-                values = 1 if value else 0
-            elif option in repeatable:
-                values += 1
-                if values > 1:
-                    expanded.append(option)
-            expanded.append(word)
-        return super().parse_args(ctx, expanded)
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 def cli() -> None:
     """Tiny generative models of 28x28 images: train, export, generate, classify."""
 
 
-@cli.command(cls=VariadicCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@cli.command(cls=flags.VariadicCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @flags.training_options
 @flags.dataset_options
 @flags.data_options
@@ -163,7 +142,7 @@ def export(**given: Any) -> None:
     click.echo(export_one(source, given["output"], SamplingDefaults(**chosen)))
 
 
-@cli.command(cls=VariadicCommand)
+@cli.command(cls=flags.VariadicCommand)
 @flags.dataset_options
 @flags.model_options
 @flags.autoencoder_version_option

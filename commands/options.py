@@ -32,6 +32,27 @@ class Number(click.ParamType[float]):
         return number
 
 
+class VariadicCommand(click.Command):
+    """Lets options that may be repeated take several values at once: --milestones 15 20 25."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        repeatable = {
+            name for param in self.params if isinstance(param, click.Option) and param.multiple for name in param.opts
+        }
+        expanded: list[str] = []
+        option, values = "", 0
+        for word in args:
+            if word.startswith("--"):
+                option, _, value = word.partition("=")
+                values = 1 if value else 0
+            elif option in repeatable:
+                values += 1
+                if values > 1:
+                    expanded.append(option)
+            expanded.append(word)
+        return super().parse_args(ctx, expanded)
+
+
 def dataset_options(command: Command) -> Command:
     """--dataset and --split."""
     return _all(

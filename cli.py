@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def cli() -> None:
 @flags.seed_option
 @click.pass_context
 def train(ctx: click.Context, /, **given: Any) -> None:
-    r"""Train a network; any further --NAME VALUE goes to its constructor.
+    """Train a network; any further --NAME VALUE goes to its constructor.
 
     The dev checkpoint is overwritten at every epoch. A flow trains on an encoded data set.
 
@@ -82,7 +83,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
 @flags.data_options
 @flags.latents_option
 def encode_dataset(**given: Any) -> None:
-    r"""Write a trained autoencoder's latents of a whole data set, which a flow trains on.
+    """Write a trained autoencoder's latents of a whole data set, which a flow trains on.
 
     \b
     Example:
@@ -117,7 +118,7 @@ def encode_dataset(**given: Any) -> None:
 )
 @flags.sampling_options
 def export(**given: Any) -> None:
-    r"""Turn checkpoints into a bundle, once its graphs match torch.
+    """Turn checkpoints into a bundle, once its graphs match torch.
 
     --weight, --diffusion and --steps become the bundle's defaults.
 
@@ -160,7 +161,7 @@ def export(**given: Any) -> None:
 @flags.data_options
 @flags.threads_option
 def generate(**given: Any) -> None:
-    r"""Draw a page (.png) or an archive (.npz) of new images.
+    """Draw a page (.png) or an archive (.npz) of new images.
 
     \b
     Example:
@@ -173,7 +174,7 @@ def generate(**given: Any) -> None:
     choice = Choice.from_flags(given)
     flags.drop(given, "root", "num_workers")
     settings = {key: given.pop(key) for key in ("seed", "weight", "diffusion", "steps")}
-    labels = [name for text in given.pop("labels") for name in text.split(",")]
+    labels = [name for text in given.pop("labels") for name in text.split(",") if name]
     click.echo(generate_page(choice, settings, labels, **given))
 
 
@@ -195,7 +196,7 @@ def generate(**given: Any) -> None:
 @flags.threads_option
 @flags.json_option
 def classify(**given: Any) -> None:
-    r"""Name the most probable classes of image files.
+    """Name the most probable classes of image files.
 
     \b
     Example:
@@ -218,7 +219,7 @@ def classify(**given: Any) -> None:
 @flags.threads_option
 @flags.json_option
 def test(**given: Any) -> None:
-    r"""Measure accuracy by Bayes' rule, and the autoencoder's losses, on the test set.
+    """Measure accuracy by Bayes' rule, and the autoencoder's losses, on the test set.
 
     \b
     Example:
@@ -240,7 +241,7 @@ def test(**given: Any) -> None:
 @flags.output_option(".png")
 @flags.threads_option
 def test_reconstruction(**given: Any) -> None:
-    r"""Draw test images beside their reconstructions.
+    """Draw test images beside their reconstructions.
 
     \b
     Example:
@@ -273,7 +274,7 @@ def test_reconstruction(**given: Any) -> None:
 @flags.threads_option
 @flags.json_option
 def evaluate(**given: Any) -> None:
-    r"""Judge samples against test images, with a network trained on the real ones.
+    """Judge samples against test images, with a network trained on the real ones.
 
     \b
     Example:
@@ -292,7 +293,7 @@ def evaluate(**given: Any) -> None:
 @click.argument("name", required=False)
 @flags.json_option
 def info(name: str | None, as_json: bool) -> None:
-    r"""Describe the shipped bundles, or one by name or folder, after verifying its hashes.
+    """Describe the shipped bundles, or one by name or folder, after verifying its hashes.
 
     \b
     Example:
@@ -320,13 +321,15 @@ def _require_training() -> None:
 
 def main() -> None:
     """Run the command line: exit status 2 for wrong use, 1 for a problem in the world, each with one line."""
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, _exit_cleanly)
     try:
         status = cli(standalone_mode=False)
     except click.ClickException as error:
-        click.echo(f"Error: {error.format_message()}", err=True)
+        click.echo(f"Error: {_one_line(error.format_message())}", err=True)
         status = error.exit_code
     except ToolkitError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {_one_line(str(error))}", err=True)
         status = 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -336,6 +339,15 @@ def main() -> None:
         click.echo("Interrupted.", err=True)
         status = 130
     sys.exit(status)
+
+
+def _exit_cleanly(number: int, _frame: object) -> None:
+    """End by an exception, so that what is half-written is removed."""
+    sys.exit(128 + number)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 if __name__ == "__main__":

@@ -33,19 +33,19 @@ def generate(
 ) -> str:
     """Generate and write; returns a line that says what and where."""
     path = output or Path(f"generate-{choice.dataset.key}.png")
-    if num is not None and path.suffix == ".png":
+    if num is not None and path.suffix.lower() == ".png":
         raise click.UsageError(
             f"--num goes with an .npz --output; a page has --height times --width images, not {num}."
         )
     count = height * width if num is None else num
-    if path.suffix == ".png":
+    if path.suffix.lower() == ".png":
         check_page(height, width, scale)
     with opened(choice) as model:
         cycle = _label_indices(labels, model.classes)
         started = time.perf_counter()
         batches = model.stream(count, cycle, batch_size=batch_size, **settings)
         tracked: Iterable[NDArray[np.uint8]] = track(batches, -(-count // batch_size), "generating")
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             pictures.save_npz(path, tracked, cycle, count)
         else:
             sheet = pictures.page(np.concatenate(list(tracked)), height, width, scale)

@@ -19,7 +19,7 @@ from runtime.sessions import available_providers
 
 def info(name: str | None, as_json: bool) -> str:
     """All shipped bundles, or the one called `name` (or in that folder); lines for people or one JSON object."""
-    folders = [_folder(name)] if name else [bundle_folder(each) for each in bundle_names()]
+    folders = [_folder(name)] if name is not None else [bundle_folder(each) for each in bundle_names()]
     found = [_facts(bundles.read(folder), detailed=name is not None) for folder in folders]
     versions = {
         "toolkit": runtime.__version__,

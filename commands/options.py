@@ -232,7 +232,7 @@ def output_option(*endings: str) -> Callable[[Command], Command]:
     """--output, a path with one of these endings in a folder that exists."""
 
     def check(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-        if path is not None and path.suffix not in endings:
+        if path is not None and path.suffix.lower() not in endings:
             raise click.BadParameter(f"{str(path)!r} does not end in {' or '.join(endings)}.")
         if path is not None and not path.parent.is_dir():
             raise click.BadParameter(f"there is no folder {str(path.parent)!r}.")

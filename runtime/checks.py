@@ -34,7 +34,11 @@ def check_images(images: ArrayLike) -> NDArray[Any]:
 
 def check_latents(latents: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Latents as float32 (N, *shape), finite."""
-    array = np.asarray(latents, np.float32)
+    array = np.asarray(latents)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"latents are floats, not {array.dtype}")
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        array = array.astype(np.float32)
     if array.shape[1:] != shape or array.ndim != len(shape) + 1:
         raise ValueError(f"latents are (N, {', '.join(map(str, shape))}), not {array.shape}")
     if not np.isfinite(array).all():
@@ -47,7 +51,10 @@ def in_range(name: str, value: Any, least: Any, most: Any) -> Any:
     whole = isinstance(least, int)
     if whole and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
         raise ValueError(f"{name} is a whole number, not {value!r}")
-    number = int(value) if whole else float(value)
+    try:
+        number = int(value) if whole else float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is a number, not {value!r}") from error
     if not least <= number <= most:
         raise ValueError(f"{name} is {least} to {most}, not {value}")
     return number

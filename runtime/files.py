@@ -11,9 +11,13 @@ from pathlib import Path
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, which takes its place when the block ends well and goes when it does not."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    path = path.resolve()  # a link stays one
+    aside = path.with_name(f".{path.name[:200]}.{os.getpid()}")
     try:
         yield aside
         aside.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # which the caller knows
+        raise
     finally:
         aside.unlink(missing_ok=True)

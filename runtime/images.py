@@ -21,6 +21,8 @@ Images = NDArray[np.uint8]
 Invert = Literal["auto", "yes", "no"]
 
 MAX_PIXELS = 50_000_000
+MAX_SIDE = 65_535
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # those that pillow reads by itself
 PIXELS_PER_SCALE = 100  # a cell of scale 1 has 100 pixels a side, an inch of a common screen
 GAP = 0.05  # of a cell
 TEXT_KEY = "parameters"
@@ -120,13 +122,14 @@ def _open(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            with Image.open(path) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
+            with Image.open(path, formats=FORMATS) as picture:
+                if picture.width * picture.height > MAX_PIXELS or max(picture.size) > MAX_SIDE:
                     raise DataError(
-                        f"{path} has {picture.width} x {picture.height} pixels; {MAX_PIXELS:,} in all are allowed"
+                        f"{path} has {picture.width} x {picture.height} pixels; "
+                        f"{MAX_PIXELS:,} in all and {MAX_SIDE:,} a side are allowed"
                     )
                 picture.verify()
-            with Image.open(path) as picture:
+            with Image.open(path, formats=FORMATS) as picture:
                 return _grey(ImageOps.exif_transpose(picture))
     except DataError:
         raise
@@ -135,12 +138,24 @@ def _open(path: Path) -> Image.Image:
 
 
 def _grey(picture: Image.Image) -> Image.Image:
+    """Grey of 8 bits; what is transparent becomes the opposite of what is drawn."""
     if picture.mode.startswith(("I", "F")):
-        values = np.asarray(picture, np.float64)
-        most = 65535 if picture.mode.startswith("I") else 1.0
-        return Image.fromarray(np.clip(values / most * 255, 0, 255).round().astype(np.uint8))
+        return Image.fromarray(_bytes(np.asarray(picture, np.float64), deep=picture.mode.startswith("I;16")))
     if picture.has_transparency_data:
-        on_white = Image.new("RGBA", picture.size, "white")
-        on_white.alpha_composite(picture.convert("RGBA"))
-        picture = on_white
+        picture = picture.convert("RGBA")
+        drawn, opacity = np.asarray(picture.convert("L"), np.float64), np.asarray(picture.getchannel("A"), np.float64)
+        is_light = (drawn * opacity).sum() > 127 * opacity.sum()
+        background = Image.new("RGBA", picture.size, "black" if is_light else "white")
+        background.alpha_composite(picture)
+        picture = background
     return picture.convert("L")
+
+
+def _bytes(values: NDArray[np.float64], deep: bool) -> Images:
+    """Values of 16 bits (`deep`), or of 0 to 1, 255 or 65535, whichever holds them all, to 0 to 255."""
+    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 65535):
+        raise ValueError("its values are not 0 to 65535")
+    whole = bool((values == values.round()).all())
+    most = 65535 if deep or values.max() > 255 else 255 if whole or values.max() > 1 else 1
+    scaled: Images = (values / most * 255).round().astype(np.uint8)
+    return scaled

@@ -25,6 +25,7 @@ RunGraph = Callable[
     ..., list[NDArray[np.float32]]
 ]  # arrays in the graph's order of inputs to arrays in that of its outputs
 CHUNK = 256  # images at a time, so that memory is bounded
+MAX_IMAGES = 2**40
 MAX_STEPS = 1000
 MAX_WEIGHT = 100.0
 MAX_DIFFUSION = 10.0
@@ -38,6 +39,8 @@ def load(
     threads, providers, arena: see SessionSettings. Raises BundleError where the bundle is missing or damaged,
     ProviderError where a provider is not there.
     """
+    if isinstance(providers, str):
+        raise ValueError(f"providers is a list of names: [{providers!r}]")
     return Model(read(name), SessionSettings(threads, tuple(providers), arena))
 
 
@@ -110,7 +113,7 @@ class Model:
     ) -> Latents:
         """The latents of which generate, with the same arguments, draws the images: (N, *latent_shape)."""
         checked = check_labels(labels, len(self.classes))
-        first = in_range("first", first, 0, 2**40)
+        first = in_range("first", first, 0, MAX_IMAGES)
         sample = self._sampler(seed, weight, diffusion, steps)
         chunks = [sample(checked[start : start + CHUNK], first + start) for start in range(0, len(checked), CHUNK)]
         return np.concatenate(chunks) if chunks else np.empty((0, *self.latent_shape), np.float32)
@@ -131,10 +134,9 @@ class Model:
         labels are repeated as often as needed; all classes in turn by default.
         """
         cycle = check_labels(np.arange(len(self.classes)) if labels is None else labels, len(self.classes))
-        if num < 0 or batch_size < 1 or not len(cycle):
-            raise ValueError(
-                f"num {num}, batch_size {batch_size} and {len(cycle)} labels: need 0 or more, 1 or more, 1 or more"
-            )
+        if not len(cycle):
+            raise ValueError("labels are empty: there is nothing to repeat")
+        num, batch_size = in_range("num", num, 0, MAX_IMAGES), in_range("batch_size", batch_size, 1, MAX_IMAGES)
         draw = partial(self.generate, seed=seed, weight=weight, diffusion=diffusion, steps=steps)
         draw([])  # refuses what is out of range now, not at the first batch
 
@@ -150,7 +152,7 @@ class Model:
 
         rule: "denoising", "likelihood" or "ode"; the bundle's best on validation data by default.
         """
-        chosen: Rule = rule or self.bundle.defaults.rule
+        chosen: Rule = self.bundle.defaults.rule if rule is None else rule
         scores = self._score(self.encode(images), chosen)
         return bayes.posterior(scores, np.array(self.bundle.prior), self.bundle.temperatures[chosen])
 

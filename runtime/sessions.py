@@ -8,7 +8,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from .checks import in_range
 from .errors import BundleError, ProviderError
+
+MAX_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,7 @@ class SessionSettings:
     arena: bool = True
 
     def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise ValueError(f"threads is at least 1, not {self.threads}")
+        in_range("threads", self.threads, 1, MAX_THREADS)
         available = available_providers()
         for provider in self.providers:
             if provider not in available:

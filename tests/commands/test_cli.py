@@ -5,8 +5,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +240,19 @@ def test_labels_take_names_indices_and_commas(tmp_path):
             assert archive["labels"].tolist() == [3, 1, 4]
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_write_leaves_nothing(tmp_path, stop):
+    command = [sys.executable, PROJECT / "cli.py", "generate", "--num", "100000000", "--output", "big.npz"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.iterdir()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(stop)
+        assert "Traceback" not in process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + stop
+    assert not list(tmp_path.iterdir())
+
+
 def test_test_needs_the_test_files_only(tmp_path, root):
     (tmp_path / "MNIST/raw").mkdir(parents=True)
     for path in (root / "MNIST/raw").glob("t10k-*"):
@@ -247,4 +262,4 @@ def test_test_needs_the_test_files_only(tmp_path, root):
 
 def test_help_of_every_command_has_an_example(tmp_path):
     for command in ("train", "encode-dataset", "export", "generate", "classify", "test", "test-reconstruction", "info"):
-        assert "Example:" in run(f"{command} --help", tmp_path).stdout
+        assert "Example:\n" in run(f"{command} --help", tmp_path).stdout

@@ -171,16 +171,24 @@ def test_wrong_streams_and_rules_are_refused(gaussian):
         {"num": -1},
         {"num": 1, "batch_size": 0},
         {"num": 1, "labels": []},
+        {"num": 1.5},
+        {"num": True},
+        {"num": 1, "batch_size": 1.5},
         {"num": 1, "weight": math.nan},
     ):
-        with pytest.raises(ValueError, match=r"num|weight"):
+        with pytest.raises(ValueError, match=r"num|weight|batch_size|labels"):
             gaussian.stream(**arguments)
     with pytest.raises(ValueError, match="rule"):
         gaussian.classify(np.zeros((1, 28, 28), np.uint8), rule="guess")
+    with pytest.raises(ValueError, match="rule"):
+        gaussian.classify(np.zeros((1, 28, 28), np.uint8), rule="")
 
 
 def test_missing_providers_list_those_there(gaussian_bundle):
     with pytest.raises(ProviderError, match="CPUExecutionProvider"):
         runtime.load(gaussian_bundle, providers=["NoExecutionProvider"])
-    with pytest.raises(ValueError, match="threads"):
-        runtime.load(gaussian_bundle, threads=0)
+    for threads in (0, 1.5, True, 10**9):
+        with pytest.raises(ValueError, match="threads"):
+            runtime.load(gaussian_bundle, threads=threads)
+    with pytest.raises(ValueError, match="list"):
+        runtime.load(gaussian_bundle, providers="CPUExecutionProvider")

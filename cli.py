@@ -321,7 +321,7 @@ def _require_training() -> None:
 
 def main() -> None:
     """Run the command line: exit status 2 for wrong use, 1 for a problem in the world, each with one line."""
-    for stop in (signal.SIGTERM, signal.SIGHUP):
+    for stop in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # Windows has no SIGHUP
         if signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(stop, _exit_cleanly)
     try:

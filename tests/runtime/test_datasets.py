@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from runtime import datasets
 from runtime.errors import DataError, MissingDataError
+from tests.damage import damaged
 
 
 @pytest.mark.parametrize("key", ["MNIST", "FashionMNIST", "EMNIST-balanced", "EMNIST-byclass"])
@@ -80,12 +81,7 @@ def test_a_header_that_lies_is_refused(tmp_path):
 @given(st.data())
 def test_any_cut_or_changed_byte_of_a_gzipped_file_is_noticed_or_harmless(tmp_path_factory, data):
     array = np.arange(60, dtype=np.uint8).reshape(5, 3, 4)
-    content = bytearray(gzip.compress(idx(array), mtime=0))
-    place = data.draw(st.integers(0, len(content) - 1))
-    if data.draw(st.booleans()):
-        content = content[:place]
-    else:
-        content[place] ^= data.draw(st.integers(1, 255))
+    content = damaged(gzip.compress(idx(array), mtime=0), data)
     path = tmp_path_factory.mktemp("idx") / "file.gz"
     path.write_bytes(content)
     try:

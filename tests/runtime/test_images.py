@@ -9,6 +9,7 @@ from PIL import Image
 
 from runtime import images as pictures
 from runtime.errors import DataError
+from tests.damage import damaged
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +102,7 @@ def test_bombs_are_refused(tmp_path, side):
 def test_any_cut_or_changed_byte_of_a_png_is_noticed_or_harmless(tmp_path_factory, digit, data):
     path = tmp_path_factory.mktemp("png") / "picture.png"
     save(digit, path)
-    content = bytearray(path.read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
-    if data.draw(st.booleans()):
-        content = content[:place]
-    else:
-        content[place] ^= data.draw(st.integers(1, 255))
-    path.write_bytes(content)
+    path.write_bytes(damaged(path.read_bytes(), data))
     try:
         np.testing.assert_array_equal(pictures.read_picture(path), digit)
     except DataError as error:

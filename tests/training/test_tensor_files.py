@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from runtime.datasets import find
 from runtime.errors import DataError, MissingDataError
+from tests.damage import damaged
 from tests.gaussian import gaussian_flow
 from training import checkpoints, latents, tensor_files
 from training.autoencoders import AutoEncoder
@@ -27,13 +28,7 @@ def test_reads_what_was_written(tmp_path):
 def test_any_cut_or_changed_byte_is_noticed(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("tensors") / "file"
     tensor_files.write(path, TENSORS, {"x": "y"})
-    content = bytearray(path.read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
-    if data.draw(st.booleans()):
-        content = content[:place]
-    else:
-        content[place] ^= data.draw(st.integers(1, 255))
-    path.write_bytes(content)
+    path.write_bytes(damaged(path.read_bytes(), data))
     try:
         tensors, metadata = tensor_files.read(path)
         torch.testing.assert_close(tensors, TENSORS)

@@ -47,34 +47,26 @@ def train(ctx: click.Context, /, **given: Any) -> None:
     from commands.train import Training, torch_device
     from commands.train import train as train_one
     from runtime.datasets import find
-    from training.loop import Options
+    from training import parallel
+    from training.options import Options
 
     if (given["model"] is None) == (given["recipe"] is None):
         raise click.UsageError("give --model {autoencoder,vae,flow}, or --recipe NAME.")
     if given["threads"]:
         torch.set_num_threads(given["threads"])
-    device = torch_device(given["device"])
-    if given["recipe"]:
-        _refuse_beside_recipe(ctx)
-        of_run = {key: given[key] for key in ("root", "latents", "num_workers", "promote")}
-        click.echo(run_recipe(given["recipe"], device=device, **of_run))
-        return
-    run = Options(
-        device=device,
-        **{
-            key: given[key]
-            for key in ("lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay", "seed", "num_workers")
-        },
-    )
-    shared = {key: given[key] for key in ("root", "model", "alpha", "autoencoder", "latents", "sample_latents")}
-    training = Training(
-        dataset=find(given["dataset"], given["split"]),
-        options=run,
-        network=ctx.args,
-        initial=given["model_version"],
-        **shared,
-    )
-    click.echo(train_one(training, given["promote"]))
+    with parallel.group(torch_device(given["device"])) as device:
+        if given["recipe"]:
+            _refuse_beside_recipe(ctx)
+            of_run = {key: given[key] for key in ("root", "latents", "num_workers", "promote", "resume")}
+            line = run_recipe(given["recipe"], device=device, **of_run)
+        else:
+            run = Options(device=device, **{key: given[key] for key in flags.RUN})
+            shared = {key: given[key] for key in ("root", "model", "alpha", "autoencoder", "latents", "sample_latents")}
+            dataset = find(given["dataset"], given["split"])
+            training = Training(dataset, options=run, network=ctx.args, initial=given["model_version"], **shared)
+            line = train_one(training, given["promote"])
+        if parallel.is_first():
+            click.echo(line)
 
 
 @cli.command("encode-dataset")
@@ -306,7 +298,7 @@ def info(name: str | None, as_json: bool) -> None:
 
 def _refuse_beside_recipe(ctx: click.Context) -> None:
     """UsageError for flags that a recipe already decides."""
-    allowed = {"recipe", "root", "latents", "device", "num_workers", "threads", "promote"}
+    allowed = {"recipe", "root", "latents", "device", "num_workers", "threads", "promote", "resume"}
     given = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     refused = [f"--{name.replace('_', '-')}" for name in given if name not in allowed] + ctx.args
     if refused:

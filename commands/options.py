@@ -11,6 +11,11 @@ import click
 
 from runtime import datasets, images
 
+# Flags of `train` that are fields of training.options.Options.
+RUN = (
+    "lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay",
+    "precision", "compile", "patience", "resume", "seed", "num_workers",
+)  # fmt: skip
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -182,6 +187,22 @@ def training_options(command: Command) -> Command:
         click.option(
             "--promote/--no-promote", default=None, help="Make the result the main checkpoint, or not, without asking."
         ),
+        click.option(
+            "--precision",
+            type=click.Choice(["float32", "bfloat16"]),
+            default="float32",
+            show_default=True,
+            help="Of matrix products and convolutions in training; weights stay float32.",
+        ),
+        click.option("--compile", is_flag=True, help="Run the network and its losses through torch.compile."),
+        click.option(
+            "--patience",
+            type=click.IntRange(0),
+            default=0,
+            show_default=True,
+            help="Stop after so many epochs without a better validation loss, and keep the best; 0: never.",
+        ),
+        click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
         click.option("--recipe", metavar="NAME", help="Run all stages of a shipped model's recipe instead."),
         click.option(
             "--threads", type=click.IntRange(1, 1024), help="Threads of torch.  [default: torch's own choice]"

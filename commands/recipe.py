@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,12 @@ import click
 import torch
 
 from commands.progress import note
-from commands.train import Training, encode, export, train
+from commands.train import Training, agreed, encode, export, train
 from export.bundles import SamplingDefaults, Source
 from runtime.datasets import find
 from runtime.errors import DataError
-from training.loop import Options
+from training import parallel
+from training.options import Options
 from training.paths import Version
 
 ENCODING_BATCH = 500
@@ -24,29 +24,46 @@ FOLDER = Path(__file__).resolve().parent.parent / "training" / "recipes"
 
 
 def run_recipe(
-    name: str, root: Path, latents: Path | None, device: torch.device, num_workers: int, promote: bool | None
+    name: str,
+    root: Path,
+    latents: Path | None,
+    device: torch.device,
+    num_workers: int,
+    promote: bool | None,
+    resume: bool = False,
 ) -> str:
     """Train an autoencoder and its flow as the recipe says; returns a line.
 
-    Where the user agrees to replace the main checkpoints, they are exported to the data set's bundle.
+    Where the user agrees to replace the main checkpoints, they are exported to the data set's bundle. With `resume`
+    stages that are complete are passed over, and the one that was interrupted goes on.
     """
     recipe = _read(name)
     dataset = find(recipe["dataset"], recipe.get("split", "balanced"))
     if promote is None:
-        promote = sys.stdin.isatty() and click.confirm(f"Replace the main checkpoints and the bundle of {dataset.key}?")
+        promote = agreed(f"Replace the main checkpoints and the bundle of {dataset.key}?")
     version: Version = "main" if promote else "dev"
     kind = recipe["autoencoder"]["model"]
     common = {"dataset": dataset, "root": root, "latents": latents}
-    run = Options(device=device, num_workers=num_workers)
-    note(f"{name}: training the {kind}")
-    click.echo(train(_training(recipe["autoencoder"], run, **common), promote))
-    click.echo(encode(dataset, root, kind, version, latents, ENCODING_BATCH, device))
-    note(f"{name}: training the flow")
+    run = Options(device=device, num_workers=num_workers, resume=resume)
+    _note(f"{name}: training the {kind}")
+    line = train(_training(recipe["autoencoder"], run, **common), promote)
+    _note(line)
+    if parallel.is_first():
+        click.echo(encode(dataset, root, kind, version, latents, ENCODING_BATCH, device))
+    parallel.wait()
+    _note(f"{name}: training the flow")
     line = train(_training(recipe["flow"] | {"model": "flow"}, run, autoencoder=kind, **common), promote)
     if not promote:
         return f"{line}; --promote would have replaced the main checkpoints and the bundle"
+    if not parallel.is_first():
+        return line
     click.echo(line)
     return export(Source(dataset, kind), None, SamplingDefaults(**recipe["export"]))
+
+
+def _note(text: str) -> None:
+    if parallel.is_first():
+        note(text)
 
 
 def _read(name: str) -> dict[str, Any]:

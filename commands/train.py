@@ -18,10 +18,11 @@ from commands.models import EXPORTED, default_kind
 from commands.progress import note, track
 from export.bundles import SamplingDefaults, Source, export_bundle
 from runtime.datasets import Dataset
-from training import checkpoints, latents, paths
+from runtime.tracking import untracked
+from training import checkpoints, latents, parallel, paths
 from training.checkpoints import AUTOENCODERS, Checkpoint, Network
 from training.flows import Flow
-from training.loop import Options
+from training.options import Options
 from training.paths import Version, flow_name
 from training.train_autoencoder import train_autoencoder
 from training.train_flow import train_flow
@@ -62,6 +63,7 @@ class Training:
 def train(training: Training, promote: bool | None) -> str:
     """Train one network and, where the user agrees, make its checkpoint the main one; returns a line."""
     arguments = network_arguments(training)
+    show = track if parallel.is_first() else untracked
     if training.model == "flow":
         path = train_flow(
             training.dataset,
@@ -72,7 +74,7 @@ def train(training: Training, promote: bool | None) -> str:
             training.sample_latents,
             _initial(training, Flow),
             click.echo,
-            track,
+            show,
         )
     else:
         initial = _initial(training, AUTOENCODERS[training.model])
@@ -86,15 +88,19 @@ def train(training: Training, promote: bool | None) -> str:
             training.options,
             initial,
             click.echo,
-            track,
+            show,
         )
     if promote is None:
-        promote = sys.stdin.isatty() and click.confirm(
-            f"Replace the main {training.name} of {training.dataset.key} by this one?"
-        )
-    if promote:
+        promote = agreed(f"Replace the main {training.name} of {training.dataset.key} by this one?")
+    if promote and parallel.is_first():
         path = checkpoints.promote(training.dataset.key, training.name)
+    parallel.wait()
     return f"{path}: {training.name} of {training.dataset.key}, {training.options.total_epochs} epochs"
+
+
+def agreed(question: str) -> bool:
+    """Whether somebody is there to ask, and agrees."""
+    return parallel.count() == 1 and sys.stdin.isatty() and click.confirm(question)
 
 
 def network_arguments(training: Training) -> dict[str, Any]:
@@ -179,7 +185,8 @@ def _initial(training: Training, network: type[Network]) -> Checkpoint[Network] 
     if training.initial is None:
         return None
     path = paths.checkpoint_path(training.dataset.key, training.initial, training.name)
-    note(f"going on from {path}")
+    if parallel.is_first():
+        note(f"going on from {path}")
     return checkpoints.load(path, network, training.options.device)
 
 

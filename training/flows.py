@@ -11,6 +11,7 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.forward_mode import Dual, attend, conv, linear, normalise, scale_shift, silu
@@ -105,7 +106,7 @@ class Flow(nn.Module):
         angles = math.pi * t[:, None] * torch.arange(1, N_FREQUENCIES + 1, dtype=t.dtype, device=t.device)
         waves = torch.cat([angles.cos(), angles.sin()], dim=1)
         hidden = self.time_layer(waves) + self.label_embedding(labels)
-        return hidden * torch.sigmoid(hidden)
+        return F.silu(hidden)
 
 
 class MlpBackbone(nn.Module):

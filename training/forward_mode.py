@@ -46,12 +46,12 @@ def conv(layer: nn.Conv2d, x: Dual) -> Dual:
 
 
 def normalise(x: Dual, axes: tuple[int, ...], epsilon: float = 1e-5) -> Dual:
-    """Zero mean and unit variance over `axes` (negative), as layer norm does, without weights."""
+    """Zero mean and unit variance over `axes`, the last ones in order, as layer norm does, without weights."""
+    if x.tangent is None:
+        return Dual(F.layer_norm(x.value, x.value.shape[axes[0] :], eps=epsilon))
     centred = x.value - x.value.mean(axes, keepdim=True)
     inverse = torch.rsqrt(centred.square().mean(axes, keepdim=True) + epsilon)
     value = centred * inverse
-    if x.tangent is None:
-        return Dual(value)
     along = (value * x.tangent).mean(axes, keepdim=True)
     return Dual(value, (x.tangent - x.tangent.mean(axes, keepdim=True) - value * along) * inverse)
 
@@ -63,9 +63,11 @@ def scale_shift(x: Dual, scale: Tensor, shift: Tensor) -> Dual:
 
 def silu(x: Dual) -> Dual:
     """X * sigmoid(x)."""
+    if x.tangent is None:
+        return Dual(F.silu(x.value))
     gate = torch.sigmoid(x.value)
     value = x.value * gate
-    return Dual(value, None if x.tangent is None else x.tangent * (gate + value * (1 - gate)))
+    return Dual(value, x.tangent * (gate + value * (1 - gate)))
 
 
 def attend(query: Dual, key: Dual, value: Dual) -> Dual:

@@ -1,4 +1,4 @@
-"""The training loop that every network shares: epochs, learning rate, moving average, log, checkpoints."""
+"""The training loop that every network shares: epochs, learning rate, moving average, early stop, snapshots."""
 
 from __future__ import annotations
 
@@ -7,130 +7,147 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from runtime.errors import ToolkitError
 from runtime.tracking import Tracker, untracked
+from training import parallel, snapshots
+from training.batches import EpochBatches, TensorRows, epoch_seed
+from training.options import Options
+from training.runs import Run
 
 Losses = dict[str, Tensor]
+MEASURING_BATCH = 1000
+LossesOf = Callable[[nn.Module, tuple[Tensor, ...]], Losses]
 
 
 class TrainingDivergedError(ToolkitError):
     """A loss became infinite or not a number."""
 
 
+class Stateful(Protocol):
+    """What learns beside the network, and whose state a snapshot keeps."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
+
+
 @dataclass(frozen=True)
-class Options:
-    """How to train: what the command line says of it."""
+class Job:
+    """What to train and on what.
 
-    lr: float = 1e-3
-    total_epochs: int = 10
-    batch_size: int = 128
-    milestones: tuple[int, ...] = ()
-    gamma: float = 0.2
-    seed: int = 0
-    num_workers: int = 0
-    ema_decay: float = 0.999
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    losses_of(model, batch) gives named scalars, of which "loss" is minimised; parts: data on which the averaged
+    network is measured after each epoch, "validation" among them; companions: what learns beside the model.
+    """
 
-    def learning_rate(self, epoch: float) -> float:
-        """Without milestones a cosine that ends at zero; with them a factor gamma at each."""
-        if self.milestones:
-            return self.lr * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
-        return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.total_epochs))
+    model: nn.Module
+    data: TensorRows
+    losses_of: LossesOf
+    parts: dict[str, TensorRows]
+    companions: dict[str, Stateful] = field(default_factory=dict)
 
 
-class TensorRows(Dataset[tuple[Tensor, ...]]):
-    """Tensors of equal length in memory, read many rows at a time."""
+def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker = untracked) -> None:
+    """Train `job.model` in place; after each epoch `run` records the moving average of its weights.
 
-    def __init__(self, *tensors: Tensor) -> None:
-        self.tensors = tensors
-
-    def __len__(self) -> int:
-        return len(self.tensors[0])
-
-    def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
-        return tuple(tensor[torch.as_tensor(rows)] for tensor in self.tensors)
-
-
-def fit(
-    model: nn.Module,
-    data: TensorRows,
-    losses_of: Callable[[nn.Module, tuple[Tensor, ...]], Losses],
-    test_losses_of: Callable[[nn.Module], dict[str, float]],
-    options: Options,
-    on_epoch: Callable[[nn.Module, dict[str, Any]], None],
-    track: Tracker = untracked,
-) -> nn.Module:
-    """Train `model` in place; returns the moving average of its weights, in evaluation mode.
-
-    losses_of(model, batch) gives named scalars, of which "loss" is minimised. After each epoch
-    on_epoch(average, record) gets the averaged network and the epoch's JSON-ready record.
+    The average is to be kept after every epoch or, with `patience`, when its validation loss is the least yet.
+    Every epoch draws from a random state of its own, so that a run resumed from `state` repeats the uninterrupted one.
     Raises TrainingDivergedError, with the step, where the loss is not finite.
     """
+    options, model = run.options, job.model
+    parallel.check_batch_size(options.batch_size)
+    losses_of = torch.compile(job.losses_of) if options.compile else job.losses_of
     average = AveragedModel(model, multi_avg_fn=_moving_average(options.ema_decay), use_buffers=True)
     optimiser = torch.optim.AdamW(model.parameters(), options.lr, fused=True)
-    order = BatchSampler(
-        RandomSampler(data, generator=torch.Generator().manual_seed(options.seed)), options.batch_size, drop_last=True
-    )
-    if not len(order):
-        raise ToolkitError(f"{len(data)} training examples do not fill one batch of {options.batch_size}")
-    loader = DataLoader(
-        data,
-        sampler=order,
-        batch_size=None,
-        num_workers=options.num_workers,
-        persistent_workers=options.num_workers > 0,
-    )
-    for epoch in range(options.total_epochs):
-        started, sums = time.monotonic(), defaultdict[str, Tensor](lambda: torch.zeros((), device=options.device))
+    stateful: dict[str, Stateful] = {"model": model, "average": average, **job.companions}
+    done, best = 0, Best(math.inf, 0)
+    if state is not None:
+        for name, each in stateful.items():
+            each.load_state_dict(state["states"][name])
+        snapshots.load_optimiser(optimiser, state["optimiser"])
+        done, best = state["epoch"], Best(*state["best"])
+    order = EpochBatches(job.data, options)
+    for epoch in range(done, options.total_epochs):
+        if options.patience and epoch - best.epoch >= options.patience:
+            run.report(f"no better validation loss since epoch {best.epoch}: stopping")
+            break
+        started = time.monotonic()
+        torch.manual_seed(epoch_seed(options.seed, epoch))
         model.train()
-        label = f"epoch {epoch + 1}/{options.total_epochs}"
-        for step, batch in enumerate(track(loader, len(order), label)):
-            _set_learning_rate(optimiser, options.learning_rate(epoch + step / len(order)))
-            losses = losses_of(model, tuple(tensor.to(options.device) for tensor in batch))
-            if not torch.isfinite(losses["loss"]):
-                raise TrainingDivergedError(
-                    f"the loss is {losses['loss'].item()} at step {epoch * len(order) + step}: try a lower --lr"
-                )
-            optimiser.zero_grad()
-            losses["loss"].backward()
-            optimiser.step()
-            average.update_parameters(model)
-            for name, value in losses.items():
-                sums[name] += value.detach()
+        losses = {"train": _train_epoch(model, average, optimiser, losses_of, order, epoch, options, track)}
         average.eval()
+        for part, rows in job.parts.items():
+            losses[part] = mean_losses(average.module, rows, job.losses_of, options)
+        kept = not options.patience or losses["validation"]["loss"] < best.loss
+        if kept:
+            best = Best(losses["validation"]["loss"], epoch + 1)
         record = {
             "epoch": epoch + 1,
             "lr": options.learning_rate(epoch),
-            "train": {name: value.item() / len(order) for name, value in sums.items()},
-            "test": test_losses_of(average.module),
+            **losses,
+            "kept": kept,
             "seconds": round(time.monotonic() - started, 2),
         }
-        on_epoch(average.module, record)
-    return average.module
+        states = {name: each.state_dict() for name, each in stateful.items()}
+        progress = {"epoch": epoch + 1, "best": [best.loss, best.epoch], "optimiser": optimiser.state_dict()}
+        run.record(average.module, record, {**progress, "states": states})
 
 
-def mean_losses(
-    model: nn.Module,
-    data: TensorRows,
-    losses_of: Callable[[nn.Module, tuple[Tensor, ...]], Losses],
-    batch_size: int,
-    device: torch.device,
-) -> dict[str, float]:
-    """The losses over a whole set, weighted by batch size."""
+@dataclass(frozen=True)
+class Best:
+    """The least validation loss so far, and after which epoch."""
+
+    loss: float
+    epoch: int
+
+
+def mean_losses(model: nn.Module, data: TensorRows, losses_of: LossesOf, options: Options) -> dict[str, float]:
+    """The losses over a whole set, weighted by batch size, with the same random numbers at every call."""
     sums: dict[str, float] = defaultdict(float)
-    with torch.no_grad():
-        for rows in torch.arange(len(data)).split(batch_size):
-            batch = tuple(tensor.to(device) for tensor in data[rows.tolist()])
+    with torch.no_grad(), torch.random.fork_rng(), parallel.alone():
+        torch.manual_seed(options.seed)
+        for rows in torch.arange(len(data)).split(MEASURING_BATCH):
+            batch = tuple(tensor.to(options.device) for tensor in data[rows.tolist()])
             for name, value in losses_of(model, batch).items():
                 sums[name] += value.item() * len(rows) / len(data)
     return dict(sums)
+
+
+def _train_epoch(
+    model: nn.Module,
+    average: AveragedModel,
+    optimiser: torch.optim.Optimizer,
+    losses_of: LossesOf,
+    order: EpochBatches,
+    epoch: int,
+    options: Options,
+    track: Tracker,
+) -> dict[str, float]:
+    """One pass over the data; returns the mean losses."""
+    sums = defaultdict[str, Tensor](lambda: torch.zeros((), device=options.device))
+    steps = len(order)
+    batches = track(order.batches(epoch), steps, f"epoch {epoch + 1}/{options.total_epochs}")
+    for step, batch in enumerate(batches, start=epoch * steps):
+        for group in optimiser.param_groups:
+            group["lr"] = options.learning_rate(step / steps)
+        with torch.autocast(options.device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
+            losses = losses_of(model, tuple(tensor.to(options.device) for tensor in batch))
+        joined = parallel.mean(losses["loss"].detach())
+        if not torch.isfinite(joined):
+            raise TrainingDivergedError(f"the loss is {joined.item()} at step {step}: try a lower --lr")
+        optimiser.zero_grad()
+        losses["loss"].backward()
+        parallel.average_gradients(model.parameters())
+        optimiser.step()
+        average.update_parameters(model)
+        for name, value in losses.items():
+            sums[name] += value.detach()
+    return {name: parallel.mean(value).item() / steps for name, value in sums.items()}
 
 
 def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
@@ -144,8 +161,3 @@ def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor
             torch._foreach_lerp_([a for a, _ in floats], [v for _, v in floats], weight)
 
     return update
-
-
-def _set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = lr

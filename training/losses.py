@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training import parallel
 from training.adversary import Adversary
 from training.autoencoders import AutoEncoder
 
@@ -61,7 +62,7 @@ def autoencoder_losses(
         return {"loss": losses["reconstruction"], **losses}
     kl = kl_divergence(latents, log_variance).mean()
     if model.training:
-        latents = latents + torch.exp(0.5 * log_variance) * torch.randn_like(latents)
+        latents = latents + torch.exp(0.5 * log_variance) * parallel.randn_like(latents)
     losses = reconstruction(model.decode_logits(latents), images, model.training)
     return {"loss": losses["reconstruction"] + alpha * kl, **losses, "kl": kl}
 
@@ -71,13 +72,16 @@ def feature_distance(features: Callable[[Tensor], list[Tensor]], images: Tensor,
     with torch.no_grad():
         wanted = features(targets)
     return torch.stack(
-        [(found - goal).abs().mean() / goal.abs().mean() for found, goal in zip(features(images), wanted, strict=True)]
+        [
+            (found - goal).abs().mean() / parallel.mean(goal.abs().mean())
+            for found, goal in zip(features(images), wanted, strict=True)
+        ]
     ).sum()
 
 
 def sample_times(count: int, device: torch.device) -> Tensor:
     """Logit-normal times in (0, 1), which keep away from the ends (arXiv 2403.03206, section 3.1): (count,)."""
-    return torch.sigmoid(torch.randn(count, device=device))
+    return torch.sigmoid(parallel.randn(count, device))
 
 
 def flow_matching_loss(flow: VelocityField, latents: Tensor, labels: Tensor, null_label: int, dropout: float) -> Tensor:
@@ -87,9 +91,9 @@ def flow_matching_loss(flow: VelocityField, latents: Tensor, labels: Tensor, nul
     unguided field (arXiv 2207.12598).
     """
     t = sample_times(len(latents), latents.device)
-    noise = torch.randn_like(latents)
+    noise = parallel.randn_like(latents)
     if dropout:
-        dropped = torch.rand(len(labels), device=labels.device) < dropout
+        dropped = parallel.rand(len(labels), labels.device) < dropout
         labels = torch.where(dropped, null_label, labels)
     time = t.view(-1, *[1] * (latents.ndim - 1))
     x = (1 - time) * noise + time * latents

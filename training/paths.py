@@ -29,6 +29,11 @@ def log_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".jsonl")
 
 
+def snapshot_path(checkpoint: Path) -> Path:
+    """The state of an unfinished training beside its checkpoint."""
+    return checkpoint.with_suffix(".snapshot")
+
+
 def sha256(path: Path) -> str:
     """The hash by which bundles and flows name the checkpoint they came from."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

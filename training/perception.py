@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runtime.tracking import Tracker, untracked
+from training.blocks import channels_last
 
 
 class FeatureNetwork(nn.Module):
@@ -42,7 +43,7 @@ def train_feature_network(
     images: Tensor, labels: Tensor, classes: int, steps: int, batch_size: int, track: Tracker = untracked
 ) -> FeatureNetwork:
     """Train on uint8 images (N, 1, 28, 28) for `steps` steps; returns it frozen."""
-    network = FeatureNetwork(classes).to(images.device)
+    network = channels_last(FeatureNetwork(classes), images.device)
     optimiser = torch.optim.Adam(network.parameters(), 2e-3)
     for _ in track(range(steps), steps, "features"):
         chosen = torch.randint(len(images), (batch_size,), device=images.device)

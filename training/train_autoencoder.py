@@ -11,18 +11,20 @@ from torch import Tensor, nn
 
 from runtime import datasets
 from runtime.tracking import Tracker, untracked
-from training import checkpoints, paths
+from training import checkpoints, parallel, paths
 from training.adversary import Adversary
 from training.autoencoders import AutoEncoder
+from training.batches import TensorRows
+from training.blocks import channels_last
 from training.checkpoints import AUTOENCODERS, Checkpoint
-from training.loop import Losses, Options, TensorRows, fit, mean_losses
+from training.loop import Job, Losses, fit
 from training.losses import ReconstructionLoss, autoencoder_losses
+from training.options import Options
 from training.perception import train_feature_network
-from training.records import EpochLog, describe
+from training.runs import Run
 
 FEATURE_EPOCHS = 2
 ADVERSARY_STARTS = 0.2  # of all steps
-TEST_BATCH = 500
 
 
 def train_autoencoder(
@@ -41,40 +43,38 @@ def train_autoencoder(
     kind: "autoencoder" or "vae"; arguments: its constructor's; alpha: weight of the KL divergence;
     initial: a checkpoint to go on from, whose arguments then count.
     """
+    if initial is not None:
+        arguments = initial.arguments
+    identity = {"dataset": dataset.key, "network": arguments, "alpha": alpha, "fresh": initial is None}
+    path = paths.checkpoint_path(dataset.key, "dev", kind)
+    run = Run(path, identity, arguments, options, report)
+    if run.is_complete():
+        run.report(f"{path} is complete")
+        return path
     torch.manual_seed(options.seed)
-    train, test = (_images(datasets.load(dataset, root, part)) for part in ("train", "test"))
-    report(f"learning what looks alike: a classifier of {dataset.key}, {FEATURE_EPOCHS} epochs")
+    train, validation, test = (_images(datasets.load(dataset, root, part)) for part in datasets.PARTS)
+    state = run.state()
     images, labels = (tensor.to(options.device) for tensor in train.tensors)
-    steps = max(1, FEATURE_EPOCHS * len(images) // options.batch_size)
+    if state is None:
+        run.report(f"learning what looks alike: a classifier of {dataset.key}, {FEATURE_EPOCHS} epochs")
+    steps = FEATURE_EPOCHS * len(images) // options.batch_size if state is None else 0
     features = train_feature_network(images, labels, len(dataset.classes), steps, options.batch_size, track)
     del images, labels
 
-    if initial is not None:
-        arguments = initial.arguments
-    network = (initial.network if initial else AUTOENCODERS[kind](**arguments)).to(options.device)
-    warm_up = int(ADVERSARY_STARTS * options.total_epochs * (len(train) // options.batch_size))
-    reconstruction = ReconstructionLoss(features.features, Adversary(options.device, warm_up))
+    network = initial.network if initial else AUTOENCODERS[kind](**arguments)
+    channels_last(network, options.device)
+    steps = options.total_epochs * len(train) // options.batch_size
+    adversary = Adversary(options.device, int(ADVERSARY_STARTS * steps))
+    reconstruction = ReconstructionLoss(features.features, adversary)
 
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
-        return autoencoder_losses(cast(AutoEncoder, model), batch[0].float() / 255, alpha, reconstruction)
+        pixels = (batch[0].float() / 255).contiguous(memory_format=torch.channels_last)
+        return autoencoder_losses(cast(AutoEncoder, model), pixels, alpha, reconstruction)
 
-    path = paths.checkpoint_path(dataset.key, "dev", kind)
-    log = EpochLog(path, report)
-
-    def on_epoch(average: nn.Module, record: dict[str, Any]) -> None:
-        description = describe(dataset, options, record, alpha=alpha)
-        checkpoints.save(Checkpoint(average, arguments, description), path)
-        log.write(record)
-
-    fit(
-        network,
-        train,
-        losses_of,
-        lambda average: mean_losses(average, test, losses_of, TEST_BATCH, options.device),
-        options,
-        on_epoch,
-        track,
-    )
+    parts = {"validation": validation, "test": test}
+    fit(Job(network, train, losses_of, parts, {"features": features, "adversary": adversary}), run, state, track)
+    parallel.wait()
+    run.finish(checkpoints.load(path, AutoEncoder).network)
     return path
 
 

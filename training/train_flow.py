@@ -11,16 +11,17 @@ from torch import Tensor, nn
 
 from runtime import datasets
 from runtime.tracking import Tracker, untracked
-from training import calibration, checkpoints, latents, paths
+from training import calibration, checkpoints, latents, parallel, paths
+from training.batches import TensorRows
 from training.checkpoints import Checkpoint, CheckpointError
 from training.flows import Flow
-from training.loop import Losses, Options, TensorRows, fit, mean_losses
+from training.loop import Job, Losses, fit
 from training.losses import flow_matching_loss
+from training.options import Options
 from training.paths import flow_name
-from training.records import EpochLog, describe, in_words
+from training.runs import Run, in_words
 
 LABEL_DROPOUT = 0.1
-TEST_BATCH = 5000
 
 
 def train_flow(
@@ -39,59 +40,55 @@ def train_flow(
     kind: the autoencoder, "autoencoder" or "vae", whose latents lie at latents_path; sample_latents: learn draws
     from each image's distribution rather than its mean; arguments and initial: as for train_autoencoder.
     """
-    torch.manual_seed(options.seed)
     encoded = latents.load(latents_path, dataset)
     train = encoded.parts["train"]
     if initial is None:
-        arguments = arguments | {
+        of_data = {
             "classes": len(dataset.classes), "latent_channels": train.mean.shape[1], "latent_size": train.mean.shape[2]
         }  # fmt: skip
+        arguments = arguments | of_data
+    else:
+        arguments = initial.arguments
+        if initial.description["autoencoder_sha256"] != encoded.autoencoder_sha256:
+            raise CheckpointError(f"{latents_path} are latents of another autoencoder than the flow was trained on")
+    identity = {
+        "dataset": dataset.key, "network": arguments, "autoencoder": kind, "sample_latents": sample_latents,
+        "autoencoder_sha256": encoded.autoencoder_sha256, "fresh": initial is None,
+    }  # fmt: skip
+    path = paths.checkpoint_path(dataset.key, "dev", flow_name(kind))
+    prior = _prior(dataset, train.labels)
+    run = Run(path, identity, arguments, options, report, {"prior": prior, "classifier": calibration.UNCALIBRATED})
+    if run.is_complete():
+        run.report(f"{path} is complete")
+        return path
+    torch.manual_seed(options.seed)
+    if initial is None:
         flow = Flow(**arguments)
         flow.set_statistics(train.sample() if sample_latents else train.mean)
     else:
-        arguments, flow = initial.arguments, initial.network
-        if initial.description["autoencoder_sha256"] != encoded.autoencoder_sha256:
-            raise CheckpointError(f"{latents_path} are latents of another autoencoder than the flow was trained on")
+        flow = initial.network
     flow.to(options.device)
 
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
         field = cast(Flow, model)
         mean, deviation, labels = batch
-        raw = mean + deviation * torch.randn_like(mean) if sample_latents else mean
+        raw = mean + deviation * parallel.randn_like(mean) if sample_latents else mean
         dropout = LABEL_DROPOUT if model.training else 0.0
         return {"loss": flow_matching_loss(field, field.standardise(raw), labels, field.null_label, dropout)}
 
-    test = _rows(encoded.parts["test"])
-    prior = _prior(dataset, train.labels)
-    path = paths.checkpoint_path(dataset.key, "dev", flow_name(kind))
-    log = EpochLog(path, report)
-
-    def save(average: nn.Module, record: dict[str, Any], classifier: dict[str, Any]) -> None:
-        description = describe(
-            dataset, options, record, autoencoder=kind, autoencoder_sha256=encoded.autoencoder_sha256,
-            sample_latents=sample_latents, prior=prior,
-            classifier=classifier,
-        )  # fmt: skip
-        checkpoints.save(Checkpoint(average, arguments, description), path)
-
-    def on_epoch(average: nn.Module, record: dict[str, Any]) -> None:
-        save(average, record, calibration.UNCALIBRATED)
-        log.write(record)
-
-    average = fit(
-        flow,
-        _rows(train),
-        losses_of,
-        lambda average: mean_losses(average, test, losses_of, TEST_BATCH, options.device),
-        options,
-        on_epoch,
-        track,
-    )
-    validation = encoded.parts["validation"]
-    standardised = cast(Flow, average).standardise(validation.mean.to(options.device)).cpu()
-    classifier = calibration.calibrate(cast(Flow, average), standardised, validation.labels, prior, track)
-    save(average, log.last, classifier)
-    report(f"validation accuracy {in_words(classifier['validation']['accuracy'])}: {classifier['rule']} is the rule")
+    parts = {part: _rows(encoded.parts[part]) for part in ("validation", "test")}
+    fit(Job(flow, _rows(train), losses_of, parts), run, run.state(), track)
+    parallel.wait()
+    if parallel.is_first():
+        average = checkpoints.load(path, Flow, options.device).network
+        validation = encoded.parts["validation"]
+        standardised = average.standardise(validation.mean.to(options.device)).cpu()
+        classifier = calibration.calibrate(average, standardised, validation.labels, prior, track)
+        run.finish(average, classifier=classifier)
+        report(
+            f"validation accuracy {in_words(classifier['validation']['accuracy'])}: {classifier['rule']} is the rule"
+        )
+    parallel.wait()
     return path
 
 

@@ -1,11 +1,20 @@
 """From images to a bundle by the commands, on few images and small networks."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
+import torch
 
 from tests.commands.test_cli import error_line, run
+from training import tensor_files
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 TINY = "--batch-size 32 --total-epochs 1 --threads 1"
 TINY_AUTOENCODER = "--dim1 4 --dim2 4 --dim3 2 --n_layers 1"
@@ -69,6 +78,50 @@ def test_main_is_replaced_only_when_agreed(tmp_path, root):
     assert "going on from" in again.stderr
     assert (tmp_path / "checkpoints/MNIST/main/autoencoder.safetensors").is_file()
     assert (tmp_path / "checkpoints/MNIST/main/autoencoder.jsonl").is_file()
+
+
+def start(words, folder):
+    """The command as a process of its own, in a folder."""
+    environment = dict(os.environ, PYTHONPATH=str(REPOSITORY))
+    return subprocess.Popen([sys.executable, REPOSITORY / "cli.py", *words.split()], cwd=folder, env=environment)
+
+
+@pytest.mark.parametrize("model", ["vae", "flow"])
+def test_a_killed_training_resumes_to_the_same_weights(trained, root, tmp_path, model):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    words = f"train --model {model} --batch-size 32 --total-epochs 12 --threads 1 --no-promote"
+    words += f" --root {root} {TINY_AUTOENCODER}" if model == "vae" else " --latents z.safetensors --autoencoder vae"
+    name = "vae" if model == "vae" else "vae-flow"
+    for folder in (whole, cut):
+        shutil.copytree(trained, folder)
+        (folder / f"checkpoints/MNIST/dev/{name}.jsonl").unlink()
+    assert start(words, whole).wait() == 0
+    process, log = start(words, cut), cut / f"checkpoints/MNIST/dev/{name}.jsonl"
+    while not log.is_file() or len(log.read_text().splitlines()) < 3:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert "going on after epoch" in run(f"{words} --resume", cut, torch=True).stdout
+    tensors = [tensor_files.read(folder / f"checkpoints/MNIST/dev/{name}.safetensors")[0] for folder in (whole, cut)]
+    torch.testing.assert_close(*tensors, rtol=0, atol=0)
+    assert "is complete" in run(f"{words} --resume", cut, torch=True).stdout
+
+
+@pytest.mark.parametrize("model", ["vae", "flow"])
+def test_two_processes_train_as_one_does(trained, root, tmp_path, model):
+    words = f"train --model {model} --batch-size 32 --total-epochs 2 --no-promote --device cpu"
+    words += f" --root {root} {TINY_AUTOENCODER}" if model == "vae" else " --latents z.safetensors --autoencoder vae"
+    losses = []
+    for name, launcher in (("one", []), ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"])):
+        folder = shutil.copytree(trained, tmp_path / name)
+        environment = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS="1")
+        command = [sys.executable, *launcher, REPOSITORY / "cli.py", *words.split()]
+        subprocess.run(command, cwd=folder, env=environment, check=True)
+        log = folder / f"checkpoints/MNIST/dev/{'vae' if model == 'vae' else 'vae-flow'}.jsonl"
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        losses.append([record[part]["loss"] for record in records for part in ("train", "validation", "test")])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_a_flow_of_another_autoencoder_is_refused(trained, root, tmp_path):

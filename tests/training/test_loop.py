@@ -1,7 +1,18 @@
+import json
+
 import pytest
 import torch
 
-from training.loop import Options, TensorRows, TrainingDivergedError, fit, mean_losses
+from runtime.errors import ToolkitError
+from training import checkpoints
+from training.autoencoders import AutoEncoder
+from training.batches import TensorRows
+from training.loop import Job, TrainingDivergedError, fit
+from training.options import Options
+from training.paths import log_path, snapshot_path
+from training.runs import Run
+
+TINY = {"dim1": 2, "dim2": 2, "dim3": 1, "n_layers": 1}
 
 
 def test_learning_rate_follows_milestones_or_a_cosine():
@@ -11,54 +22,105 @@ def test_learning_rate_follows_milestones_or_a_cosine():
     assert [cosine.learning_rate(epoch) for epoch in (0, 5, 10)] == pytest.approx([1, 0.5, 0])
 
 
-def squared(model, batch):
-    return {"loss": (model(batch[0]) - batch[1]).square().mean()}
+class Training:
+    """A tiny autoencoder that learns to give white images, with noise in its loss."""
+
+    def __init__(self, folder, **more):
+        options = Options(**{"lr": 0.05, "total_epochs": 4, "batch_size": 16, "ema_decay": 0.9, **more})
+        self.path = folder / "autoencoder.safetensors"
+        self.run = Run(self.path, {"dataset": "none"}, TINY, options, lambda line: None)
+
+    def losses(self, model, batch):
+        return {"loss": (model.decode(model.encode(batch[0])[0]) - torch.rand_like(batch[0])).square().mean()}
+
+    def start(self, losses=None, fails_after=None):
+        torch.manual_seed(1)
+        network = AutoEncoder(**TINY)
+        rows = TensorRows(torch.rand(64, 1, 28, 28))
+        job = Job(network, rows, losses or self.losses, {"validation": rows})
+        calls = 0
+
+        def counted(model, batch):
+            nonlocal calls
+            calls += model.training
+            if fails_after is not None and calls > fails_after:
+                raise KeyboardInterrupt
+            return job.losses_of(model, batch)
+
+        fit(Job(network, rows, counted, job.parts), self.run, self.run.state())
+        self.run.finish(checkpoints.load(self.path, AutoEncoder).network)
+        return checkpoints.load(self.path, AutoEncoder)
+
+    def records(self):
+        return [json.loads(line) for line in log_path(self.path).read_text().splitlines()]
 
 
-def train(**more):
-    torch.manual_seed(0)
-    x = torch.randn(256, 3)
-    data = TensorRows(x, x @ torch.tensor([[1.0], [-2.0], [0.5]]))
-    model, records = torch.nn.Linear(3, 1), []
-    options = Options(**{"lr": 0.05, "total_epochs": 20, "batch_size": 32, "ema_decay": 0.9, **more})
-    average = fit(
-        model,
-        data,
-        squared,
-        lambda average: mean_losses(average, data, squared, 100, torch.device("cpu")),
-        options,
-        lambda average, record: records.append(record),
-    )
-    return average, records
+def test_fit_learns_and_keeps_records(tmp_path):
+    training = Training(tmp_path)
+    training.start()
+    records = training.records()
+    assert [record["epoch"] for record in records] == [1, 2, 3, 4]
+    assert records[-1]["validation"]["loss"] < records[0]["validation"]["loss"]
+    assert records[-1]["train"]["loss"] > 0
 
 
-def test_fit_learns_and_keeps_records():
-    average, records = train()
-    assert [record["epoch"] for record in records] == list(range(1, 21))
-    assert records[-1]["test"]["loss"] < 1e-3 < records[0]["test"]["loss"]
-    torch.testing.assert_close(average.weight, torch.tensor([[1.0, -2.0, 0.5]]), atol=0.05, rtol=0)
+@pytest.mark.parametrize("more", [{"num_workers": 1}, {}])
+def test_the_same_seed_gives_the_same_weights_with_and_without_workers(tmp_path, more):
+    first = Training(tmp_path, total_epochs=2).start()
+    again = Training(tmp_path, total_epochs=2, **more).start()
+    torch.testing.assert_close(first.network.state_dict(), again.network.state_dict(), rtol=0, atol=0)
 
 
-def test_the_same_seed_gives_the_same_weights_with_and_without_workers():
-    first, _ = train(total_epochs=2)
-    again, _ = train(total_epochs=2, num_workers=1)
-    torch.testing.assert_close(first.state_dict(), again.state_dict(), rtol=0, atol=0)
+@pytest.mark.parametrize("steps", [4, 6, 15])
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, steps):
+    whole = Training(tmp_path / "whole").start()
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path / "cut").start(fails_after=steps)
+    assert snapshot_path(Training(tmp_path / "cut").path).is_file()
+    resumed = Training(tmp_path / "cut", resume=True)
+    again = resumed.start()
+    torch.testing.assert_close(again.network.state_dict(), whole.network.state_dict(), rtol=0, atol=0)
+    assert [record["epoch"] for record in resumed.records()] == [1, 2, 3, 4]
+    assert not snapshot_path(resumed.path).exists()
+    assert resumed.run.is_complete()
 
 
-def test_divergence_is_reported_with_its_step():
-    torch.manual_seed(0)
-    data = TensorRows(torch.full((64, 1), float("nan")))
+def test_another_run_is_not_resumed(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path).start(fails_after=6)
+    with pytest.raises(ToolkitError, match=r"lr 0.05, not 0.1"):
+        Training(tmp_path, lr=0.1, resume=True).start()
+
+
+def test_patience_stops_and_keeps_the_best(tmp_path):
+    training, scores = Training(tmp_path, total_epochs=9, patience=2), iter([3.0, 1.0, 2.0, 1.5, 0.0])
 
     def losses(model, batch):
-        return {"loss": model(batch[0]).mean()}
+        loss = training.losses(model, batch)["loss"]
+        return {"loss": loss if model.training else torch.tensor(next(scores))}
+
+    checkpoint = training.start(losses)
+    assert [record["kept"] for record in training.records()] == [True, True, False, False]
+    assert checkpoint.description["last_epoch"]["epoch"] == 2
+
+
+def test_bfloat16_learns_too(tmp_path):
+    training = Training(tmp_path, precision="bfloat16")
+    checkpoint = training.start()
+    assert training.records()[-1]["validation"]["loss"] < training.records()[0]["validation"]["loss"]
+    assert all(tensor.dtype == torch.float32 for tensor in checkpoint.network.parameters())
+
+
+def test_divergence_is_reported_with_its_step(tmp_path):
+    def losses(model, batch):
+        return {"loss": model.decode(batch[0][:, :, :7, :7]).mean() * float("nan")}
 
     with pytest.raises(TrainingDivergedError, match="step 0"):
-        fit(torch.nn.Linear(1, 1), data, losses, lambda _: {}, Options(batch_size=32), lambda *_: None)
+        Training(tmp_path).start(losses)
 
 
-def test_the_average_forgets_its_start():
+def test_the_average_forgets_its_start(tmp_path):
     """With decay 0.9 and a model that stands still, the average is the model."""
-    average, _ = train(lr=1e-12, total_epochs=10)
-    torch.manual_seed(0)
-    torch.randn(256, 3)
-    torch.testing.assert_close(average.weight, torch.nn.Linear(3, 1).weight, atol=1e-6, rtol=0)
+    average = Training(tmp_path, lr=1e-12, total_epochs=10).start().network
+    torch.manual_seed(1)
+    torch.testing.assert_close(average.encoder[-1].weight, AutoEncoder(**TINY).encoder[-1].weight, atol=1e-6, rtol=0)

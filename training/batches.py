@@ -1,0 +1,69 @@
+"""Training data in memory and the order in which each epoch reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
+
+from runtime.errors import ToolkitError
+from training import parallel
+from training.options import Options
+
+
+class TensorRows(Dataset[tuple[Tensor, ...]]):
+    """Tensors of equal length in memory, read many rows at a time."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
+        return tuple(tensor[torch.as_tensor(rows)] for tensor in self.tensors)
+
+
+class EpochBatches:
+    """Joined batches in the random order of each epoch, of which this process reads its share."""
+
+    def __init__(self, data: TensorRows, options: Options) -> None:
+        self._generator, self._seed = torch.Generator(), options.seed
+        self._rows = BatchSampler(RandomSampler(data, generator=self._generator), options.batch_size, drop_last=True)
+        if not len(self._rows):
+            raise ToolkitError(f"{len(data)} training examples do not fill one batch of {options.batch_size}")
+        self._loader = DataLoader(
+            data,
+            sampler=_Shares(self._rows),
+            batch_size=None,
+            num_workers=options.num_workers,
+            persistent_workers=options.num_workers > 0,
+            generator=torch.Generator(),  # so that it takes nothing from the networks' random numbers
+        )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batches(self, epoch: int) -> Iterable[tuple[Tensor, ...]]:
+        self._generator.manual_seed(epoch_seed(self._seed, epoch))
+        return self._loader
+
+
+class _Shares(Sampler[list[int]]):
+    """The rows of each batch that are this process's."""
+
+    def __init__(self, batches: BatchSampler) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return map(parallel.share, self._batches)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Distinct for every epoch of a run, and unlike those of the next seed."""
+    return (seed * 1_000_003 + epoch + 1) % 2**63

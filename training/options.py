@@ -1,0 +1,46 @@
+"""How to train: what the command line and recipes say of a run, whatever the network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """batch_size is of the joined batch, where several processes train together.
+
+    precision: of matrix products and convolutions, while weights stay float32; compile: by torch.compile;
+    patience: stop after so many epochs without a better validation loss, and keep the best epoch (0: never);
+    resume: go on from the snapshot of an interrupted run.
+    """
+
+    lr: float = 1e-3
+    total_epochs: int = 10
+    batch_size: int = 128
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.2
+    seed: int = 0
+    num_workers: int = 0
+    ema_decay: float = 0.999
+    precision: Precision = "float32"
+    compile: bool = False
+    patience: int = 0
+    resume: bool = False
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def learning_rate(self, epoch: float) -> float:
+        """Without milestones a cosine that ends at zero; with them a factor gamma at each."""
+        if self.milestones:
+            return self.lr * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.total_epochs))
+
+    def described(self) -> dict[str, object]:
+        """What decides the result, as JSON values."""
+        names = ("lr", "total_epochs", "batch_size", "gamma", "seed", "ema_decay", "precision", "compile", "patience")
+        return {name: getattr(self, name) for name in names} | {"milestones": list(self.milestones)}

@@ -1,0 +1,107 @@
+"""One training and its files: the checkpoint, the log beside it, and the snapshot from which it can be resumed."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from runtime.errors import ToolkitError
+from runtime.files import written_aside
+from training import checkpoints, parallel, snapshots
+from training.checkpoints import Checkpoint
+from training.options import Options
+from training.paths import log_path, snapshot_path
+
+
+@dataclass
+class Run:
+    """What is trained and how; identity: the JSON values that tell it from another, beside those of options.
+
+    facts: what else the checkpoint's description says. Where processes train together only the first writes.
+    """
+
+    checkpoint: Path
+    identity: dict[str, Any]
+    arguments: dict[str, Any]
+    options: Options
+    report: Callable[[str], None] = print
+    facts: dict[str, Any] = field(default_factory=dict)
+    _log: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.identity = json.loads(json.dumps(self.identity | self.options.described()))
+        if not parallel.is_first():
+            self.report = lambda line: None
+
+    def is_complete(self) -> bool:
+        """Whether this very run is to be resumed and has come to its end before."""
+        if not self.options.resume or not self.checkpoint.is_file() or snapshot_path(self.checkpoint).is_file():
+            return False
+        description = checkpoints.load(self.checkpoint, nn.Module).description
+        return description.get("complete", False) and not self._different(description)
+
+    def state(self) -> dict[str, Any] | None:
+        """The snapshot to resume from, or None where there is none or it is not asked for.
+
+        Raises ToolkitError where the interrupted run was another one.
+        """
+        path = snapshot_path(self.checkpoint)
+        if not self.options.resume or not path.is_file():
+            return None
+        state = snapshots.read(path)
+        different = self._different(state["identity"])
+        if different:
+            raise ToolkitError(f"the interrupted training had {different}: repeat its flags, or leave out --resume")
+        self._log = log_path(self.checkpoint).read_text().splitlines()[: state["epoch"]]
+        self.report(f"going on after epoch {state['epoch']}")
+        return state
+
+    def record(self, network: nn.Module, record: dict[str, Any], state: dict[str, Any]) -> None:
+        """Write an epoch's record to the log, its network where it is the one to keep, and the state to resume from."""
+        if not parallel.is_first():
+            return
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        self._log.append(json.dumps(record))
+        with written_aside(log_path(self.checkpoint)) as aside:
+            aside.write_text("".join(f"{line}\n" for line in self._log))
+        if record["kept"]:
+            self.save(network, record, complete=False)
+        snapshots.write(snapshot_path(self.checkpoint), {"identity": self.identity, **state})
+        losses = "; ".join(f"{part} {in_words(found)}" for part, found in record.items() if isinstance(found, dict))
+        self.report(f"epoch {record['epoch']}: {losses}; {record['seconds']:.1f} s")
+
+    def finish(self, network: nn.Module, **more: Any) -> None:
+        """Mark the kept checkpoint complete, with more facts, and forget the snapshot."""
+        if not parallel.is_first():
+            return
+        self.facts |= more
+        kept = checkpoints.load(self.checkpoint, nn.Module).description["last_epoch"]
+        self.save(network, kept, complete=True)
+        snapshot_path(self.checkpoint).unlink(missing_ok=True)
+
+    def save(self, network: nn.Module, record: dict[str, Any], complete: bool) -> None:
+        """Write the checkpoint with the description of its training."""
+        versions = {"python": platform.python_version(), "torch": torch.__version__}
+        description = {
+            **self.identity, **self.facts, "versions": versions, "last_epoch": record, "complete": complete
+        }  # fmt: skip
+        checkpoints.save(Checkpoint(network, self.arguments, description), self.checkpoint)
+
+    def _different(self, before: dict[str, Any]) -> str:
+        """The first thing in which another run's identity differs, in words."""
+        for name, value in self.identity.items():
+            if before.get(name) != value:
+                return f"{name} {before.get(name)}, not {value}"
+        return ""
+
+
+def in_words(losses: dict[str, float]) -> str:
+    """Named figures in a line."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in losses.items())

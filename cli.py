@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from commands import options as flags
 from runtime import __version__
 from runtime.bayes import RULES
+from runtime.datasets import NAMES
 from runtime.errors import ToolkitError
 
 
@@ -61,7 +62,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
             line = run_recipe(given["recipe"], device=device, **of_run)
         else:
             run = Options(device=device, **{key: given[key] for key in flags.RUN})
-            shared = {key: given[key] for key in ("root", "model", "alpha", "autoencoder", "latents", "sample_latents")}
+            shared = {key: given[key] for key in flags.TRAINING}
             dataset = find(given["dataset"], given["split"])
             training = Training(dataset, options=run, network=ctx.args, initial=given["model_version"], **shared)
             line = train_one(training, given["promote"])
@@ -149,6 +150,12 @@ def export(**given: Any) -> None:
 @flags.grid_options
 @flags.output_option(".png", ".npz")
 @click.option("--num", type=click.IntRange(0, 10**9), help="How many images in an .npz.  [default: a page's]")
+@click.option(
+    "--path",
+    "as_path",
+    is_flag=True,
+    help="Draw how images arise: a row for each of --height images, a column for each step from noise on.",
+)
 @flags.seed_option
 @flags.data_options
 @flags.threads_option
@@ -208,14 +215,26 @@ def classify(**given: Any) -> None:
 @flags.autoencoder_version_option
 @flags.data_options
 @click.option("--rule", type=click.Choice(RULES), help="How to score classes.  [default: the bundle's]")
+@click.option(
+    "--confusion",
+    type=flags.OutputFile(".png"),
+    metavar="FILE",
+    help="Draw the confusion matrix: rows are classes, columns what they are read as.",
+)
+@click.option(
+    "--against",
+    type=click.Choice([*NAMES, "noise"]),
+    multiple=True,
+    help="Measure how well the log-density tells test images from these; may be repeated.",
+)
 @flags.threads_option
 @flags.json_option
 def test(**given: Any) -> None:
-    """Measure accuracy by Bayes' rule, and the autoencoder's losses, on the test set.
+    """Measure classification by Bayes' rule, likelihood and the autoencoder's losses on the test set.
 
     \b
     Example:
-      python cli.py test --dataset MNIST --root data --json
+      python cli.py test --dataset MNIST --root data --confusion confusion.png
     """
     from commands.models import Choice
     from commands.test import test as test_model
@@ -262,6 +281,17 @@ def test_reconstruction(**given: Any) -> None:
     help="Real images to judge against; choose settings on validation.",
 )
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="How often to draw.")
+@click.option(
+    "--train-networks",
+    is_flag=True,
+    help="Train networks on samples, too: the two-sample test and train-on-samples. Needs torch; minutes a seed.",
+)
+@click.option(
+    "--nearest",
+    type=flags.OutputFile(".png"),
+    metavar="FILE",
+    help="Draw samples, each left of the training image nearest to it.",
+)
 @click.option("--record", is_flag=True, help="Write the figures into the bundle's manifest.")
 @flags.threads_option
 @flags.json_option
@@ -272,13 +302,15 @@ def evaluate(**given: Any) -> None:
     Example:
       python cli.py evaluate --dataset MNIST --root data
     """
+    from commands.evaluate import Extent
     from commands.evaluate import evaluate as judge
     from commands.models import Choice
 
     choice = Choice.from_flags(given)
     settings = {key: given.pop(key) for key in ("weight", "diffusion", "steps")}
     flags.drop(given, "batch_size", "num_workers")
-    click.echo(judge(choice, settings=settings, **given))
+    extent = Extent(*(given.pop(key) for key in ("part", "seeds", "train_networks", "nearest", "record")))
+    click.echo(judge(choice, settings=settings, extent=extent, **given))
 
 
 @cli.command()

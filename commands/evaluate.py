@@ -3,64 +3,137 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
+import runtime
 from commands.data import load_data
-from commands.models import Choice, opened
+from commands.models import Choice, opened, require_training
 from commands.progress import track
 from evaluation.accuracy import measure_accuracy
-from evaluation.evaluator import Evaluator
-from evaluation.samples import judge_samples
+from evaluation.evaluator import WHICH, Evaluator
+from evaluation.pictures import draw_nearest
+from evaluation.samples import FIGURES, Judge, sampled_memorisation
+from runtime import images as pictures
 from runtime.bundle import record_measurements
 from runtime.datasets import LabelledImages, Part
 
-FIGURES = ("fidelity", "frechet_multiple", "precision", "recall", "density", "coverage")
+Figures = dict[str, float]
 
 
-def evaluate(
-    choice: Choice, root: Path, settings: dict[str, Any], part: Part, seeds: int, record: bool, as_json: bool
-) -> str:
-    """Judge samples made for a part's labels with several seeds; returns a table or one JSON object.
+@dataclass(frozen=True)
+class Extent:
+    """How much to measure and what to do with it."""
 
-    Settings are chosen on the part "validation" and reported on "test". With `record`, mean figures and accuracy are
-    written into the bundle's manifest with the command that gave them.
-    """
-    if record and not choice.version == choice.autoencoder_version == "main":
+    part: Part  # settings are chosen on "validation" and reported on "test"
+    seeds: int
+    train_networks: bool  # measure what takes a network trained on samples, too
+    nearest: Path | None  # where to draw samples beside the training images nearest to them
+    record: bool  # into the bundle's manifest, with the command
+
+
+def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Extent, as_json: bool) -> str:
+    """Judge samples made for a part's labels with several seeds; returns a table or one JSON object."""
+    if extent.record and not choice.version == choice.autoencoder_version == "main":
         raise click.UsageError("--record goes with main versions: a dev model has no bundle to write to.")
-    wanted, train = load_data(choice.dataset, root, part), load_data(choice.dataset, root, "train")
-    evaluator = Evaluator(choice.dataset, choice.threads)
+    if extent.train_networks:
+        require_training()
+    wanted, train = load_data(choice.dataset, root, extent.part), load_data(choice.dataset, root, "train")
+    judges = {which: Judge(Evaluator(choice.dataset, which, choice.threads), wanted, train) for which in WHICH}
     with opened(choice) as model:
-        runs = []
-        for seed in track(range(seeds), seeds, "judging seeds"):
+        runs: list[dict[str, Figures]] = []
+        for seed in track(range(extent.seeds), extent.seeds, "judging seeds"):
             samples = LabelledImages(model.generate(wanted.labels, seed=seed, **settings), wanted.labels)
-            runs.append(judge_samples(samples, wanted, train, evaluator))
-        accuracy = measure_accuracy(model, wanted, track=track)
-        means, spreads = (
-            {name: float(of([run[name] for run in runs])) for name in FIGURES} for of in (np.mean, np.std)
-        )
-        if record:
-            given = "".join(f" --{name} {value}" for name, value in settings.items() if value is not None)
-            command = f"{_evaluate_command(choice)} --part {part} --seeds {seeds}{given}"
-            measured = {"accuracy": accuracy["accuracy"], **means, "command": command}
-            record_measurements(model.bundle.folder, measured)
-    real = runs[0]["real"]
+            runs.append({which: judge(samples) for which, judge in judges.items()})
+            runs[-1]["other"] = {"memorisation": sampled_memorisation(samples.images, wanted.images, train.images)}
+            if extent.nearest and seed == 0:
+                page = draw_nearest(samples.images, train.images)
+                pictures.save_png(page, extent.nearest, {"bundle": model.bundle.name, "seed": seed, **settings})
+            if extent.train_networks:
+                runs[-1]["other"] |= _trained(model, settings, seed, samples, wanted, train)
+        result: dict[str, Any] = {
+            "part": extent.part,
+            "samples": len(wanted.images),
+            "seeds": extent.seeds,
+            **{which: _summary([run[which] for run in runs], judges[which]) for which in WHICH},
+            "other": _summary([run["other"] for run in runs], None),
+            "accuracy": measure_accuracy(model, wanted, track=track)["accuracy"],
+            "rule": model.bundle.defaults.rule,
+        }
+        if extent.train_networks:
+            result["other"]["real"] = _trained_on_real(model, wanted, train)
+        if extent.record:
+            means = {**result["first"]["mean"], **result["other"]["mean"], "accuracy": result["accuracy"]}
+            record_measurements(model.bundle.folder, {**means, "command": _command(choice, settings, extent)})
     if as_json:
-        figures = {"part": part, "samples": runs[0]["samples"], "seeds": seeds, "mean": means, "spread": spreads}
-        return json.dumps({**figures, "real": real, "accuracy": accuracy["accuracy"], "runs": runs})
-    lines = [f"{'':18s}{'samples':>10s}{'spread':>10s}{'real':>10s}"]
-    for name in FIGURES:
-        beside = 1.0 if name == "frechet_multiple" else real[name]
-        lines.append(f"{name:18s}{means[name]:10.4f}{spreads[name]:10.4f}{beside:10.4f}")
-    lines.append(
-        f"accuracy {accuracy['accuracy']:.4f} by rule {accuracy['rule']}; the evaluator's {real['accuracy']:.4f}"
-    )
-    return "\n".join(lines)
+        return json.dumps(result)
+    drawn = [f"{extent.nearest}: samples, each left of the nearest training image"] if extent.nearest else []
+    return "\n".join([*_table(result), *drawn])
 
 
-def _evaluate_command(choice: Choice) -> str:
+def _trained(
+    model: runtime.Model,
+    settings: dict[str, Any],
+    seed: int,
+    samples: LabelledImages,
+    wanted: LabelledImages,
+    train: LabelledImages,
+) -> Figures:
+    from evaluation.trained import learning_accuracy, learning_labels, two_sample_accuracy
+
+    labels = learning_labels(train.labels)
+    more = LabelledImages(model.generate(labels, seed=seed, **settings), labels)
+    return {
+        "two_sample_accuracy": two_sample_accuracy(samples, wanted, seed, track),
+        "train_on_samples": learning_accuracy(more, wanted, len(model.classes), seed, track),
+    }
+
+
+def _trained_on_real(model: runtime.Model, wanted: LabelledImages, train: LabelledImages) -> Figures:
+    from evaluation.samples import stand_in
+    from evaluation.trained import LEARNING_COUNT, learning_accuracy, two_sample_accuracy
+
+    some = LabelledImages(train.images[:LEARNING_COUNT], train.labels[:LEARNING_COUNT])
+    return {
+        "two_sample_accuracy": two_sample_accuracy(stand_in(train, wanted.labels), wanted, 0, track),
+        "train_on_samples": learning_accuracy(some, wanted, len(model.classes), 0, track),
+    }
+
+
+def _summary(runs: Sequence[Figures], judge: Judge | None) -> dict[str, Any]:
+    """Mean and spread (standard deviation) over seeds, and the real images' figures beside."""
+    table = {name: [run[name] for run in runs] for name in runs[0]}
+    found: dict[str, Any] = {
+        "mean": {name: float(np.mean(values)) for name, values in table.items()},
+        "spread": {name: float(np.std(values)) for name, values in table.items()},
+    }
+    return found if judge is None else found | {"real": judge.real, "accuracy": judge.accuracy}
+
+
+def _table(result: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for which in WHICH:
+        judged = result[which]
+        lines.append(f"{which} evaluator, which reads {judged['accuracy']:.4f} of the real images right")
+        lines.append(f"{'':20s}{'samples':>10s}{'spread':>10s}{'real':>10s}")
+        lines += [_line(judged, name) for name in FIGURES]
+    lines += ["", *(_line(result["other"], name) for name in result["other"]["mean"])]
+    return [*lines, f"accuracy {result['accuracy']:.4f} by rule {result['rule']}"]
+
+
+def _line(judged: Mapping[str, Any], name: str) -> str:
+    real = judged.get("real", {}).get(name, 1.0)
+    return f"{name:20s}{judged['mean'][name]:10.4f}{judged['spread'][name]:10.4f}{real:10.4f}"
+
+
+def _command(choice: Choice, settings: dict[str, Any], extent: Extent) -> str:
     split = f" --split {choice.dataset.split}" if choice.dataset.split else ""
-    return f"python cli.py evaluate --dataset {choice.dataset.name}{split}"
+    given = "".join(f" --{name} {value}" for name, value in settings.items() if value is not None)
+    networks = " --train-networks" if extent.train_networks else ""
+    start = f"python cli.py evaluate --dataset {choice.dataset.name}{split}"
+    return f"{start} --part {extent.part} --seeds {extent.seeds}{given}{networks}"

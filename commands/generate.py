@@ -30,13 +30,19 @@ def generate(
     num: int | None,
     output: Path | None,
     batch_size: int,
+    as_path: bool,
 ) -> str:
-    """Generate and write; returns a line that says what and where."""
+    """Generate and write; returns a line that says what and where.
+
+    as_path: a page with a row for each of `height` images that shows how it arises from noise.
+    """
     path = output or Path(f"generate-{choice.dataset.key}.png")
     if num is not None and path.suffix.lower() == ".png":
         raise click.UsageError(
             f"--num goes with an .npz --output; a page has --height times --width images, not {num}."
         )
+    if as_path:
+        return _draw_paths(choice, settings, labels, height, scale, path)
     count = height * width if num is None else num
     if path.suffix.lower() == ".png":
         check_page(height, width, scale)
@@ -51,6 +57,21 @@ def generate(
             sheet = pictures.page(np.concatenate(list(tracked)), height, width, scale)
             pictures.save_png(sheet, path, _parameters(model, settings, cycle))
     return f"{path}: {count:,} images of {choice.dataset.key} in {time.perf_counter() - started:.2f} s"
+
+
+def _draw_paths(
+    choice: Choice, settings: Settings, labels: Sequence[str], height: int, scale: float, path: Path
+) -> str:
+    if path.suffix.lower() != ".png":
+        raise click.UsageError(f"--path draws a .png, not {str(path)!r}.")
+    with opened(choice) as model:
+        cycle = _label_indices(labels, model.classes)
+        width = (settings["steps"] or model.bundle.defaults.steps) + 1
+        check_page(height, width, scale)
+        images = model.generate_path(np.resize(cycle, height), **settings)
+        sheet = pictures.page(images.reshape(-1, *images.shape[2:]), height, width, scale)
+        pictures.save_png(sheet, path, _parameters(model, settings, cycle))
+    return f"{path}: {height:,} images of {choice.dataset.key}, each from noise on in {width} columns"
 
 
 def _label_indices(names: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:

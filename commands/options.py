@@ -16,6 +16,8 @@ RUN = (
     "lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay",
     "precision", "compile", "patience", "resume", "seed", "num_workers",
 )  # fmt: skip
+# And those that are fields of commands.train.Training as they are.
+TRAINING = ("root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -174,6 +176,14 @@ def training_options(command: Command) -> Command:
             help="Weight of KL against the reconstruction (vae).",
         ),
         click.option(
+            "--class-weight",
+            type=Number(0, 1000),
+            default=0.0,
+            show_default=True,
+            help="Weight of classification in the loss: by a small classifier of an autoencoder's latents, or by a "
+            "flow's denoising rule.",
+        ),
+        click.option(
             "--autoencoder",
             type=click.Choice(["autoencoder", "vae"]),
             help="Whose latents a flow learns.  [default: the shipped one]",
@@ -182,6 +192,13 @@ def training_options(command: Command) -> Command:
             "--sample-latents",
             is_flag=True,
             help="A flow learns draws from the vae's distributions rather than their means.",
+        ),
+        click.option(
+            "--pairs",
+            type=click.IntRange(1, 1000),
+            default=64,
+            show_default=True,
+            help="Pairs of time and noise by which a flow classifies.",
         ),
         latents_option,
         click.option(
@@ -249,22 +266,26 @@ autoencoder_version_option = click.option(
 )
 
 
-def output_option(*endings: str) -> Callable[[Command], Command]:
-    """--output, a path with one of these endings in a folder that exists."""
+class OutputFile(click.Path):
+    """A path with one of these endings in a folder that exists."""
 
-    def check(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-        if path is not None and path.suffix.lower() not in endings:
-            raise click.BadParameter(f"{str(path)!r} does not end in {' or '.join(endings)}.")
-        if path is not None and not path.parent.is_dir():
-            raise click.BadParameter(f"there is no folder {str(path.parent)!r}.")
+    def __init__(self, *endings: str) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+        self.endings = endings
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(str(super().convert(value, param, ctx)))
+        if path.suffix.lower() not in self.endings:
+            self.fail(f"{str(path)!r} does not end in {' or '.join(self.endings)}.", param, ctx)
+        if not path.parent.is_dir():
+            self.fail(f"there is no folder {str(path.parent)!r}.", param, ctx)
         return path
 
-    return click.option(
-        "--output",
-        type=click.Path(path_type=Path, dir_okay=False),
-        callback=check,
-        help=f"File to write; ends in {' or '.join(endings)}.",
-    )
+
+def output_option(*endings: str) -> Callable[[Command], Command]:
+    """--output, an OutputFile."""
+    text = f"File to write; ends in {' or '.join(endings)}."
+    return click.option("--output", type=OutputFile(*endings), metavar="FILE", help=text)
 
 
 def _all(command: Command, *options: Callable[[Command], Command]) -> Command:

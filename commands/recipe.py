@@ -15,7 +15,7 @@ from commands.train import Training, agreed, encode, export, train
 from export.bundles import SamplingDefaults, Source
 from runtime.datasets import find
 from runtime.errors import DataError
-from training import parallel
+from training import checkpoints, parallel
 from training.options import Options
 from training.paths import Version
 
@@ -32,7 +32,7 @@ def run_recipe(
     promote: bool | None,
     resume: bool = False,
 ) -> str:
-    """Train an autoencoder and its flow as the recipe says; returns a line.
+    """Train an autoencoder, its flow and the flow's tuning as the recipe says; returns a line.
 
     Where the user agrees to replace the main checkpoints, they are exported to the data set's bundle. With `resume`
     stages that are complete are passed over, and the one that was interrupted goes on.
@@ -43,16 +43,26 @@ def run_recipe(
         promote = agreed(f"Replace the main checkpoints and the bundle of {dataset.key}?")
     version: Version = "main" if promote else "dev"
     kind = recipe["autoencoder"]["model"]
-    common = {"dataset": dataset, "root": root, "latents": latents}
+    common: dict[str, Any] = {"dataset": dataset, "root": root, "latents": latents}
     run = Options(device=device, num_workers=num_workers, resume=resume)
-    _note(f"{name}: training the {kind}")
-    line = train(_training(recipe["autoencoder"], run, **common), promote)
-    _note(line)
+    other = recipe["autoencoder"].get("from")
+    _note(f"{name}: taking the {kind} of {other}" if other else f"{name}: training the {kind}")
+    if other is None:
+        _note(train(_training(recipe["autoencoder"], run, **common), promote))
+    elif parallel.is_first():
+        checkpoints.adopt(other, dataset.key, kind)
+        if promote:
+            checkpoints.promote(dataset.key, kind)
     if parallel.is_first():
         click.echo(encode(dataset, root, kind, version, latents, ENCODING_BATCH, device))
     parallel.wait()
     _note(f"{name}: training the flow")
-    line = train(_training(recipe["flow"] | {"model": "flow"}, run, autoencoder=kind, **common), promote)
+    common |= {"autoencoder": kind}
+    line = train(_training(recipe["flow"] | {"model": "flow"}, run, **common), promote)
+    if "tuning" in recipe:
+        _note(line)
+        _note(f"{name}: tuning the flow to classify")
+        line = train(_training(recipe["tuning"] | {"model": "flow"}, run, initial="dev", **common), promote)
     if not promote:
         return f"{line}; --promote would have replaced the main checkpoints and the bundle"
     if not parallel.is_first():

@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from commands.data import load_data
 from commands.models import Choice, opened
 from commands.options import check_page
 from commands.progress import track
-from evaluation.accuracy import measure_accuracy
+from evaluation.accuracy import LIKELIHOOD_IMAGES, measure_accuracy, measure_likelihood, measure_separation
+from evaluation.pictures import draw_confusion
 from runtime import images as pictures
 from runtime.bayes import Rule
+from runtime.datasets import find
+
+NOISE = "noise"
 
 
-def test(choice: Choice, root: Path, rule: Rule | None, batch_size: int, as_json: bool) -> str:
-    """Test on the whole test set; returns lines for people or one JSON object."""
+def test(
+    choice: Choice,
+    root: Path,
+    rule: Rule | None,
+    batch_size: int,
+    confusion: Path | None,
+    against: Sequence[str],
+    as_json: bool,
+) -> str:
+    """Test on the whole test set; returns lines for people or one JSON object.
+
+    The confusion matrix is drawn at `confusion`, where that is given; against: data sets, or NOISE, from which
+    the log-density is to tell the test images.
+    """
+    strangers = {name: _stranger(name, root) for name in against}
+
     data = load_data(choice.dataset, root, "test")
     with opened(choice) as model:
         result = measure_accuracy(model, data, rule, batch_size, track)
+        result["log_likelihood"] = measure_likelihood(model, data, track=track)
+        if strangers:
+            result["separation"] = measure_separation(model, data.images, strangers, track=track)
         bundle = model.bundle
+    if confusion is not None:
+        picture = draw_confusion(np.array(result["confusion"]), bundle.classes)
+        pictures.save_png(picture, confusion, {"bundle": bundle.name, "checksum": bundle.checksum})
     versions = {
         "dataset": choice.dataset.key,
         "model": bundle.manifest["autoencoder"],
@@ -32,13 +58,37 @@ def test(choice: Choice, root: Path, rule: Rule | None, batch_size: int, as_json
     }
     if as_json:
         return json.dumps({**result, **versions})
-    losses = ", ".join(f"{name} {value:.4f}" for name, value in result["losses"].items())
-    return (
-        f"accuracy {result['accuracy']:.4f}: {result['correct']:,} of {result['images']:,}, "
-        f"rule {result['rule']}, {result['seconds']:.1f} s\n"
-        f"negative log-posterior {result['negative_log_posterior']:.4f} nats\n"
-        f"autoencoder: {losses}"
+    return "\n".join([*_lines(result), *([f"{confusion}: the confusion matrix"] if confusion else [])])
+
+
+def _stranger(name: str, root: Path) -> NDArray[np.uint8]:
+    """Images that a model of another data set should find strange."""
+    if name == NOISE:
+        return np.random.default_rng(0).integers(0, 256, (LIKELIHOOD_IMAGES, 28, 28), np.uint8)
+    return load_data(find(name), root, "test").images
+
+
+def _lines(result: dict[str, Any]) -> list[str]:
+    likelihood = result["log_likelihood"]
+    mistakes = ", ".join(
+        f"{each['class']} as {each['read_as']} {each['images']}" for each in result["worst_confusions"]
     )
+    losses = ", ".join(f"{name} {value:.4f}" for name, value in result["losses"].items())
+    return [
+        f"accuracy {result['accuracy']:.4f}: {result['correct']:,} of {result['images']:,}, "
+        f"rule {result['rule']}, {result['seconds']:.1f} s",
+        f"negative log-posterior {result['negative_log_posterior']:.4f} nats",
+        f"expected calibration error {result['calibration_error']:.4f}, "
+        f"before temperature {result['calibration_error_before_temperature']:.4f}",
+        f"most frequent mistakes: {mistakes or 'none'}",
+        f"log p(z) {likelihood['nats']:.2f} nats, {likelihood['bits_per_dimension']:.3f} bits a dimension, "
+        f"on {likelihood['images']} images",
+        *(
+            f"told from {name} by log p(z) with an area under the ROC curve of {area:.4f}"
+            for name, area in result.get("separation", {}).items()
+        ),
+        f"autoencoder: {losses}",
+    ]
 
 
 def test_reconstruction(choice: Choice, root: Path, height: int, width: int, scale: float, output: Path | None) -> str:

@@ -20,6 +20,7 @@ from export.bundles import SamplingDefaults, Source, export_bundle
 from runtime.datasets import Dataset
 from runtime.tracking import untracked
 from training import checkpoints, latents, parallel, paths
+from training.calibration import PAIRS
 from training.checkpoints import AUTOENCODERS, Checkpoint, Network
 from training.flows import Flow
 from training.options import Options
@@ -41,9 +42,11 @@ class Training:
     network: Sequence[str] = ()  # further words of the command line: --NAME VALUE for the constructor
     initial: Version | None = None
     alpha: float = 0.2
+    class_weight: float = 0.0
     autoencoder: str | None = None  # whose latents a flow learns
     latents: Path | None = None
     sample_latents: bool = False
+    pairs: int = PAIRS
 
     @property
     def kind(self) -> str:
@@ -72,6 +75,8 @@ def train(training: Training, promote: bool | None) -> str:
             arguments,
             training.options,
             training.sample_latents,
+            training.class_weight,
+            training.pairs,
             _initial(training, Flow),
             click.echo,
             show,
@@ -86,6 +91,7 @@ def train(training: Training, promote: bool | None) -> str:
             arguments,
             training.alpha,
             training.options,
+            training.class_weight,
             initial,
             click.echo,
             show,

@@ -1,45 +1,98 @@
-"""Bayes-rule accuracy of a model and the losses of its autoencoder, on labelled images."""
+"""How well a model classifies labelled images, and explains them: by Bayes' rule, its likelihood, its autoencoder."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from evaluation import classification
+from runtime import bayes
 from runtime.bayes import Rule
 from runtime.datasets import LabelledImages
 from runtime.model import Model
 from runtime.tracking import Tracker, untracked
 
-_LEAST_PROBABILITY = 1e-30
+LIKELIHOOD_IMAGES = 500  # the exact likelihood is slow
 
 
 def measure_accuracy(
     model: Model, data: LabelledImages, rule: Rule | None = None, batch_size: int = 128, track: Tracker = untracked
 ) -> dict[str, Any]:
-    """Accuracy, mean negative log-posterior in nats, and the autoencoder's losses, as JSON values.
+    """Accuracy, calibration, confusions, likelihood and the autoencoder's losses, as JSON values.
 
-    Losses are means over images of what Model.reconstruction_losses gives.
+    Losses are means over images of what Model.reconstruction_losses gives; "confusion" has a row for each class.
     """
     started = time.perf_counter()
-    correct, surprise = 0, 0.0
-    losses: dict[str, float] = {}
-    starts = range(0, len(data.images), batch_size)
-    for start in track(starts, len(starts), "testing"):
-        images, labels = data.images[start : start + batch_size], data.labels[start : start + batch_size]
-        posterior = model.classify(images, rule=rule)
-        correct += int((posterior.argmax(1) == labels).sum())
-        surprise -= float(np.log(np.maximum(posterior[np.arange(len(labels)), labels], _LEAST_PROBABILITY)).sum())
-        for name, value in model.reconstruction_losses(images).items():
-            losses[name] = losses.get(name, 0.0) + float(value.sum())
-    count = len(data.images)
+    chosen: Rule = rule or model.bundle.defaults.rule
+    scores = np.concatenate([model.scores(images, chosen) for images in _batches(data.images, batch_size, track)])
+    prior, temperature = np.array(model.bundle.prior), model.bundle.temperatures[chosen]
+    posterior, plain = (bayes.posterior(scores, prior, each) for each in (temperature, 1.0))
+    found = posterior.argmax(1)
+    confusion = classification.confusion_matrix(found, data.labels, len(model.classes))
+    parts = [model.reconstruction_losses(images) for images in _batches(data.images, batch_size)]
+    losses = {name: float(np.concatenate([part[name] for part in parts]).mean()) for name in parts[0]}
     return {
-        "accuracy": correct / count,
-        "correct": correct,
-        "images": count,
-        "rule": rule or model.bundle.defaults.rule,
-        "negative_log_posterior": surprise / count,
-        "losses": {name: value / count for name, value in losses.items()},
+        "accuracy": float((found == data.labels).mean()),
+        "correct": int((found == data.labels).sum()),
+        "images": len(data.images),
+        "rule": chosen,
+        "negative_log_posterior": classification.negative_log_posterior(posterior, data.labels),
+        "calibration_error": classification.calibration_error(posterior, data.labels),
+        "calibration_error_before_temperature": classification.calibration_error(plain, data.labels),
+        "temperature": temperature,
+        "class_accuracy": classification.class_accuracies(confusion, model.classes),
+        "worst_confusions": classification.worst_confusions(confusion, model.classes),
+        "confusion": confusion.tolist(),
+        "losses": losses,
         "seconds": time.perf_counter() - started,
     }
+
+
+def measure_likelihood(
+    model: Model, data: LabelledImages, count: int = LIKELIHOOD_IMAGES, track: Tracker = untracked
+) -> dict[str, Any]:
+    """Mean log-likelihood of the latents of `count` evenly spread images, whatever their class, as JSON values.
+
+    In nats, and as bits a dimension: -log2 p(z) over the number of the latent's elements.
+    """
+    density = _densities(model, data.images, count, track)
+    nats, deviation = float(density.mean(dtype=np.float64)), float(density.std(dtype=np.float64))
+    return {
+        "images": len(density),
+        "nats": nats,
+        "standard_error": deviation / math.sqrt(len(density)),
+        "bits_per_dimension": -nats / (math.log(2) * math.prod(model.latent_shape)),
+        "unlike_training_data": float(model.is_unlike_training(density).mean()),
+    }
+
+
+def measure_separation(
+    model: Model,
+    familiar: NDArray[np.uint8],
+    strangers: Mapping[str, NDArray[np.uint8]],
+    count: int = LIKELIHOOD_IMAGES,
+    track: Tracker = untracked,
+) -> dict[str, float]:
+    """How well log p(z) tells familiar images (N, 28, 28) from others: area under the ROC curve for each by name."""
+    own = _densities(model, familiar, count, track)
+    return {
+        name: classification.separation(own, _densities(model, images, count, track))
+        for name, images in strangers.items()
+    }
+
+
+def _densities(model: Model, images: NDArray[np.uint8], count: int, track: Tracker) -> NDArray[np.float32]:
+    """Log p(z) of `count` evenly spread images, or of all where there are fewer."""
+    chosen = images[np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)]
+    return np.concatenate([model.log_density(part) for part in _batches(chosen, 50, track)])
+
+
+def _batches(images: NDArray[np.uint8], size: int, track: Tracker = untracked) -> Iterator[NDArray[np.uint8]]:
+    starts = range(0, len(images), size)
+    for start in track(starts, len(starts), "testing"):
+        yield images[start : start + size]

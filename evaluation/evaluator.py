@@ -1,12 +1,13 @@
-"""The evaluator: a CNN trained on the real images, whose features and readings judge samples.
+"""The evaluators: CNNs trained on the real images, whose features and readings judge samples.
 
-It ships as ONNX, ``evaluation/evaluators/DATASET.onnx``, so that judging needs no torch.
+They ship as ONNX below ``evaluation/evaluators``, so that judging needs no torch. The second, of another architecture
+and seed, guards against what suits the first one only.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from runtime.errors import DataError
 from runtime.sessions import Graph, SessionSettings
 
 FOLDER = Path(__file__).resolve().parent / "evaluators"
+Which = Literal["first", "second"]
+WHICH: tuple[Which, ...] = get_args(Which)
 _CHUNK = 500
 
 
@@ -26,11 +29,16 @@ class Reading(NamedTuple):
     labels: NDArray[np.int64]
 
 
+def file_name(dataset: Dataset, which: Which) -> str:
+    """The file of an evaluator in FOLDER."""
+    return f"{dataset.key}.onnx" if which == "first" else f"{dataset.key}-{which}.onnx"
+
+
 class Evaluator:
     """Reads uint8 images (N, 28, 28)."""
 
-    def __init__(self, dataset: Dataset, threads: int = 1) -> None:
-        path = FOLDER / f"{dataset.key}.onnx"
+    def __init__(self, dataset: Dataset, which: Which = "first", threads: int = 1) -> None:
+        path = FOLDER / file_name(dataset, which)
         if not path.is_file():
             raise DataError(f"there is no evaluator for {dataset.key} at {path}")
         self._graph = Graph(path.read_bytes(), str(path), SessionSettings(threads))

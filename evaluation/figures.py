@@ -1,4 +1,4 @@
-"""Figures of merit of generated images in the feature space of an evaluator network; numpy only."""
+"""Figures of merit of generated images, in pixels and in the feature space of an evaluator network; numpy only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Features = NDArray[np.float32]
+Images = NDArray[np.uint8]
 NEIGHBOURS = 5
+_POOL_CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,29 @@ def prdc(real: Features, generated: Features, neighbours: int = NEIGHBOURS) -> P
         density=float(inside_real.sum(0).mean() / neighbours),
         coverage=float((between.min(1) <= real_radius).mean()),
     )
+
+
+def nearest_rows(images: Images, pool: Images) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The row of the nearest pool image (M, 28, 28), and its pixel distance, for each image (N, 28, 28): (N,) each."""
+    rows, squares = np.zeros(len(images), np.int64), np.full(len(images), np.inf)
+    wanted = _flat(images)
+    for start in range(0, len(pool), _POOL_CHUNK):
+        found = _squared_distances(wanted, _flat(pool[start : start + _POOL_CHUNK]))
+        place = found.argmin(1)
+        least = found[np.arange(len(images)), place]
+        rows, squares = np.where(least < squares, start + place, rows), np.minimum(least, squares)
+    return rows, np.sqrt(squares)
+
+
+def memorisation(samples: Images, test: Images, train: Images) -> float:
+    """Median distance of samples to the nearest training image over that of test images; below 1 they are copied."""
+    generated, real = (float(np.median(nearest_rows(images, train)[1])) for images in (samples, test))
+    return generated / real
+
+
+def _flat(images: Images) -> Features:
+    flat: Features = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    return flat
 
 
 def _square_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,31 +8,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.evaluator import Evaluator, Reading
-from evaluation.figures import frechet_distance, prdc
+from evaluation.figures import frechet_distance, memorisation, prdc
 from runtime.datasets import LabelledImages
 from runtime.errors import DataError
 
 PRDC_COUNT = 5000
+MEMORISATION_COUNT = 2000
+FIGURES = ("fidelity", "frechet_multiple", "precision", "recall", "density", "coverage")
 
 
-def judge_samples(
-    samples: LabelledImages, test: LabelledImages, train: LabelledImages, evaluator: Evaluator
-) -> dict[str, Any]:
-    """Figures of samples beside the same figures of real training images in their place.
+class Judge:
+    """Judges samples by one evaluator, beside real training images in their place.
 
-    Training images are drawn to have the test set's class counts; their distance is the floor.
+    Training images are drawn to have the wanted labels' class counts; their Frechet distance is the floor.
     """
-    real = evaluator(test.images)
-    chosen = matching_rows(train.labels, test.labels)
-    stand_in = LabelledImages(train.images[chosen], test.labels)
-    floor = _figures(evaluator(stand_in.images), stand_in.labels, real)
-    found = _figures(evaluator(samples.images), samples.labels, real)
-    return {
-        "samples": len(samples.images),
-        "frechet_multiple": found["frechet_distance"] / floor["frechet_distance"],
-        **found,
-        "real": floor | {"accuracy": float((real.labels == test.labels).mean())},
-    }
+
+    def __init__(self, evaluator: Evaluator, wanted: LabelledImages, train: LabelledImages) -> None:
+        self._evaluator = evaluator
+        self._real = evaluator(wanted.images)
+        figures = _figures(evaluator(stand_in(train, wanted.labels).images), wanted.labels, self._real)
+        self._floor = figures.pop("frechet_distance")
+        self.accuracy = float((self._real.labels == wanted.labels).mean())
+        self.real = figures | {"frechet_multiple": 1.0}
+
+    def __call__(self, samples: LabelledImages) -> dict[str, float]:
+        """FIGURES of samples, and their "frechet_distance"."""
+        found = _figures(self._evaluator(samples.images), samples.labels, self._real)
+        return found | {"frechet_multiple": found["frechet_distance"] / self._floor}
+
+
+def sampled_memorisation(
+    samples: NDArray[np.uint8], real: NDArray[np.uint8], train: NDArray[np.uint8], count: int = MEMORISATION_COUNT
+) -> float:
+    """figures.memorisation of `count` samples and as many real images, drawn at random."""
+    order = np.random.default_rng(0)
+    chosen = (side[order.permutation(len(side))[:count]] for side in (samples, real))
+    return memorisation(next(chosen), next(chosen), train)
+
+
+def stand_in(train: LabelledImages, labels: NDArray[np.int64]) -> LabelledImages:
+    """Training images in the place of samples for these labels."""
+    return LabelledImages(train.images[matching_rows(train.labels, labels)], labels)
 
 
 def matching_rows(available: NDArray[np.int64], wanted: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:

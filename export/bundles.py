@@ -166,7 +166,7 @@ def _settings(classifier: dict[str, Any], defaults: SamplingDefaults) -> dict[st
             "rule": classifier["rule"],
             "likelihood_steps": classifier["likelihood_steps"],
         },
-        "classifier": {key: classifier[key] for key in ("temperatures", "bank", "validation")},
+        "classifier": {key: value for key, value in classifier.items() if key not in ("rule", "likelihood_steps")},
     }
 
 

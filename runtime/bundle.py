@@ -51,6 +51,7 @@ class Bundle:
     defaults: Defaults
     temperatures: Mapping[Rule, float]
     bank: DenoisingBank
+    least_log_density: float  # a latent below is unlike the training data
 
     @property
     def checksum(self) -> str:
@@ -99,6 +100,7 @@ def read(name: str | Path) -> Bundle:
             defaults=Defaults(**manifest["defaults"]),
             temperatures={rule: float(manifest["classifier"]["temperatures"][rule]) for rule in RULES},
             bank=_bank(**manifest["classifier"]["bank"]),
+            least_log_density=float(manifest["classifier"].get("least_log_density", -math.inf)),
         )
         _check(bundle)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -114,9 +114,25 @@ class Model:
         """The latents of which generate, with the same arguments, draws the images: (N, *latent_shape)."""
         checked = check_labels(labels, len(self.classes))
         first = in_range("first", first, 0, MAX_IMAGES)
-        sample = self._sampler(seed, weight, diffusion, steps)
-        chunks = [sample(checked[start : start + CHUNK], first + start) for start in range(0, len(checked), CHUNK)]
+        sample, starts = self._sampler(seed, weight, diffusion, steps), range(0, len(checked), CHUNK)
+        chunks = [sampling.last(sample(checked[start : start + CHUNK], first + start)) for start in starts]
         return np.concatenate(chunks) if chunks else np.empty((0, *self.latent_shape), np.float32)
+
+    def generate_path(
+        self,
+        labels: ArrayLike,
+        *,
+        seed: int = 0,
+        weight: float | None = None,
+        diffusion: float | None = None,
+        steps: int | None = None,
+        first: int = 0,
+    ) -> Images:
+        """How the images of generate, with the same arguments, arise: uint8 (N, steps + 1, 28, 28), from noise on."""
+        checked = check_labels(labels, len(self.classes))
+        first = in_range("first", first, 0, MAX_IMAGES)
+        states = self._sampler(seed, weight, diffusion, steps)(checked, first)
+        return np.stack([self._chunked(self._decode, z, (IMAGE_SIZE, IMAGE_SIZE)) for z in states], axis=1)
 
     def stream(
         self,
@@ -153,8 +169,12 @@ class Model:
         rule: "denoising", "likelihood" or "ode"; the bundle's best on validation data by default.
         """
         chosen: Rule = self.bundle.defaults.rule if rule is None else rule
-        scores = self._score(self.encode(images), chosen)
+        scores = self.scores(images, chosen)
         return bayes.posterior(scores, np.array(self.bundle.prior), self.bundle.temperatures[chosen])
+
+    def scores(self, images: ArrayLike, rule: Rule) -> Floats:
+        """Log p(x | y) by a rule, up to a constant and a temperature: images (N, 28, 28) to float64 (N, classes)."""
+        return self._score(self.encode(images), rule)
 
     def log_likelihood(self, images: ArrayLike) -> NDArray[np.float32]:
         """Log p(x | y) in nats for every class: images (N, 28, 28) to float32 (N, classes).
@@ -162,7 +182,18 @@ class Model:
         It is the exact log-density of the image's latent under the flow. That of the image differs by a term that
         depends on the image but not on the class, which the autoencoder leaves unknown.
         """
-        return self._score(self.encode(images), "likelihood").astype(np.float32)
+        return self.scores(images, "likelihood").astype(np.float32)
+
+    def log_density(self, images: ArrayLike) -> NDArray[np.float32]:
+        """Log p(z) in nats of each image's latent, whatever its class: images (N, 28, 28) to float32 (N,)."""
+        return self._score.log_density(self.encode(images)).astype(np.float32)
+
+    def is_unlike_training(self, log_density: ArrayLike) -> NDArray[np.bool_]:
+        """Whether images of these log-densities (N,) are unlike the training data: bool (N,).
+
+        They are where fewer than 1 % of held-out training images have a lower one.
+        """
+        return np.asarray(log_density) < self.bundle.least_log_density
 
     def encode(self, images: ArrayLike) -> Latents:
         """Images (N, 28, 28) to standardised latents (N, *latent_shape)."""
@@ -188,8 +219,11 @@ class Model:
 
     def _sampler(
         self, seed: int, weight: float | None, diffusion: float | None, steps: int | None
-    ) -> Callable[[NDArray[np.int64], int], Latents]:
-        """A function of (labels, number of the first image) that draws latents with these settings, checked."""
+    ) -> Callable[[NDArray[np.int64], int], Iterator[Latents]]:
+        """A function of (labels, number of the first image) that gives noise, what every step makes of it, latents.
+
+        The settings are checked before it is returned.
+        """
         defaults = self.bundle.defaults
         seed = in_range("seed", seed, 0, noise.MAX_SEED)
         steps = in_range("steps", defaults.steps if steps is None else steps, 1, MAX_STEPS)
@@ -197,14 +231,14 @@ class Model:
         diffusion = in_range("diffusion", defaults.diffusion if diffusion is None else diffusion, 0.0, MAX_DIFFUSION)
         times = sampling.time_grid(steps)
 
-        def sample(labels: NDArray[np.int64], first: int) -> Latents:
+        def sample(labels: NDArray[np.int64], first: int) -> Iterator[Latents]:
             def draw(stream: int) -> Floats:
                 return noise.normal(seed, first, len(labels), self.latent_shape, stream)
 
-            start: Floats = draw(0).astype(np.float64)
-            z = sampling.heun(self._guided(labels, weight), start, times, diffusion, lambda step: draw(step + 1))
-            latents: Latents = z.astype(np.float32)
-            return latents
+            start = draw(0).astype(np.float64)
+            velocity = self._guided(labels, weight)
+            for state in sampling.heun(velocity, start, times, diffusion, lambda step: draw(step + 1)):
+                yield state.astype(np.float32)
 
         return sample
 

@@ -7,7 +7,8 @@ function of (x, t) with t a float; the state x keeps its dtype, the field may co
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -46,8 +47,8 @@ def heun(
     times: Sequence[float],
     diffusion: float = 0.0,
     noise: Callable[[int], Array] | None = None,
-) -> Array:
-    """Integrate from times[0] to times[-1] by Heun's method; second order for the ODE.
+) -> Iterator[Array]:
+    """Integrate by Heun's method, second order for the ODE; gives the state at each of the times, x first.
 
     With diffusion > 0 the SDE's noise of step k, standard normal of x's shape, is noise(k); both stages share
     it. A last step that ends at t = 1 is Euler's, since the field of data without noise is rough there
@@ -55,6 +56,7 @@ def heun(
     """
     if diffusion and noise is None:
         raise ValueError("diffusion > 0 needs noise")
+    yield x
     for step, (t, t_next) in enumerate(pairwise(times)):
         size = t_next - t
         kick = noise_scale(t, t_next, diffusion) * noise(step) if diffusion and noise else 0.0
@@ -65,4 +67,10 @@ def heun(
         else:
             next_slope = drift(velocity(predicted, t_next), predicted, t_next, diffusion)
             x = x + 0.5 * size * (slope + next_slope) + kick
-    return x
+        yield x
+
+
+def last(states: Iterable[Array]) -> Array:
+    """The last state that a solver gives."""
+    (state,) = deque(states, maxlen=1)
+    return state

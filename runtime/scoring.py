@@ -47,6 +47,12 @@ class Scorer:
         parts = [score(latents[start : start + size]) for start in range(0, len(latents), size)]
         return np.concatenate(parts) if parts else np.empty((0, self._classes))
 
+    def log_density(self, latents: NDArray[np.float32]) -> Floats:
+        """Log p(z) in nats of latents (N, *latent_shape), whatever their class: float64 (N,)."""
+        size = max(1, _CHUNK_ROWS // self._size)
+        parts = [self._unconditional(latents[start : start + size]) for start in range(0, len(latents), size)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
     def denoising_errors(self, z: Floats) -> Floats:
         """The errors (N, K, classes) at the bank's pairs, which their weights turn into scores; not in pieces."""
         return bayes.denoising_errors(self._velocity, z, self._times, self._noise, self._classes)
@@ -56,6 +62,12 @@ class Scorer:
 
     def _likelihood(self, z: Floats) -> Floats:
         return self._log_density(z, self._velocity_and_divergence)
+
+    def _unconditional(self, z: Floats) -> Floats:
+        no_class = np.full(len(z), self._classes)
+        return bayes.log_density(
+            lambda x, t: self._velocity_and_divergence(x, np.full(len(x), t), no_class), z, self._steps
+        )
 
     def _noise_norm(self, z: Floats) -> Floats:
         return self._log_density(z, lambda x, t, labels: (self._velocity(x, t, labels), np.zeros(len(x))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -21,49 +22,84 @@ from training.flows import Flow
 
 PAIRS = 64
 FIRST_TIME, LAST_TIME = 0.05, 0.95
-TIMES = np.linspace(FIRST_TIME, LAST_TIME, PAIRS)
-BANK = DenoisingBank(tuple(TIMES.tolist()), tuple((TIMES / (1 - TIMES)).tolist()), seed=0)
 LIKELIHOOD_STEPS = 8
 COMPARED_ROWS = 15_000  # pairs of latent and class on which the rules are compared; the exact likelihood is slow
 FITTED_ROWS = 50_000  # and on which the denoising weights are fitted
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 2.0**-5, 2.0**10
+MOST_LOG_WEIGHT = 10.0  # where few images are told apart without error, weights would grow for ever
 NEARNESS = 0.01  # of the denoising weights to the bound's
+LEAST_LIKELY = 0.01  # the share of validation images that would be called unlike the training data
+DENSITY_ROWS = 2_000  # validation latents whose log-density decides that
 _PIECE = 8  # latents between two reports of progress
+
+
+def plain_bank(pairs: int) -> DenoisingBank:
+    """Evenly spread times, with weights like those of the likelihood's bound (arXiv 2107.00630, eq. 13)."""
+    times = np.linspace(FIRST_TIME, LAST_TIME, pairs) if pairs > 1 else np.array([(FIRST_TIME + LAST_TIME) / 2])
+    return DenoisingBank(tuple(times.tolist()), tuple((times / (1 - times)).tolist()), seed=0)
+
 
 # What a flow has before it is calibrated: weights like the likelihood bound's, and scores taken as they are.
 UNCALIBRATED: dict[str, Any] = {
     "rule": "denoising",
     "likelihood_steps": LIKELIHOOD_STEPS,
     "temperatures": dict.fromkeys(RULES, 1.0),
-    "bank": asdict(BANK),
+    "bank": asdict(plain_bank(PAIRS)),
     "validation": {},
 }
 
 
 def calibrate(
-    flow: Flow, latents: Tensor, labels: Tensor, prior: list[float], track: Tracker = untracked
+    flow: Flow, latents: Tensor, labels: Tensor, prior: list[float], pairs: int = PAIRS, track: Tracker = untracked
 ) -> dict[str, Any]:
     """The "classifier" part of a manifest, from standardised validation latents (N, C, 7, 7) and labels (N,).
 
-    Pairs of the denoising bank have evenly spread times; their weights maximise the posterior's likelihood. The rules
-    are compared on latents that the weights were not fitted on, where there are enough; of equals the cheapest wins.
+    The weights of the denoising bank's pairs maximise the posterior's likelihood. The rules are compared on latents
+    that the weights were not fitted on, where there are enough; of equals the cheapest wins.
     """
     z, y, p = latents.numpy(), labels.numpy(), np.array(prior)
-    plain = _scorer(flow, len(prior), BANK)
     few = max(1, COMPARED_ROWS // len(prior))
     fitted = slice(few if len(z) > 2 * few else 0, few + FITTED_ROWS // len(prior))
-    weights = fit_weights(_in_pieces(plain.denoising_errors, z[fitted], track, "denoising"), y[fitted], p, TIMES)
-    bank = replace(BANK, weights=tuple(weights.tolist()))
+    bank = fit_bank(flow, latents[fitted], labels[fitted], prior, pairs, track)
     scorer = _scorer(flow, len(prior), bank)
     scores = {rule: _in_pieces(partial(scorer, rule=rule), z[:few], track, rule) for rule in RULES}
     accuracy = {rule: float((bayes.posterior(found, p).argmax(1) == y[:few]).mean()) for rule, found in scores.items()}
+    temperature = _temperature_of(bank, z[0].size)
     temperatures = {rule: fit_temperature(found, y[:few], p) for rule, found in scores.items()}
     return {
         "rule": max(accuracy, key=lambda rule: accuracy[rule]),
         "likelihood_steps": LIKELIHOOD_STEPS,
-        "temperatures": temperatures | {"denoising": 1.0},  # the weights have it in them
-        "bank": asdict(bank),
+        "temperatures": temperatures | {"denoising": temperature},
+        "bank": asdict(replace(bank, weights=tuple(temperature * weight for weight in bank.weights))),
         "validation": {"images": len(y[:few]), "accuracy": accuracy},
+        "least_log_density": float(np.quantile(_log_densities(scorer, z, track), LEAST_LIKELY)),
     }
+
+
+def fit_bank(
+    flow: Flow, latents: Tensor, labels: Tensor, prior: list[float], pairs: int, track: Tracker = untracked
+) -> DenoisingBank:
+    """The bank of so many pairs whose weights are fitted to standardised latents (N, C, 7, 7) and labels (N,)."""
+    bank = plain_bank(pairs)
+    scorer = _scorer(flow, len(prior), bank)
+    errors = _in_pieces(scorer.denoising_errors, latents.numpy(), track, "denoising")
+    weights = fit_weights(errors, labels.numpy(), np.array(prior), np.array(bank.times))
+    return replace(bank, weights=tuple(weights.tolist()))
+
+
+def _temperature_of(bank: DenoisingBank, size: int) -> float:
+    """How far fitted weights lie below those with which the scores would be the likelihood's bound in nats.
+
+    The bound on log p(z | y) is minus the integral of size * t / (1 - t) times the mean squared error.
+    """
+    times, step = np.array(bank.times), (LAST_TIME - FIRST_TIME) / len(bank.times)
+    ratio = np.exp(np.log(size * step * times / (1 - times) / np.array(bank.weights)).mean())
+    return float(np.clip(ratio, LEAST_TEMPERATURE, MOST_TEMPERATURE))
+
+
+def _log_densities(scorer: Scorer, z: Floats, track: Tracker) -> Floats:
+    chosen = z[:: math.ceil(len(z) / DENSITY_ROWS)]
+    return _in_pieces(scorer.log_density, chosen, track, "density")
 
 
 class NumpyFlow:
@@ -104,7 +140,7 @@ def fit_weights(errors: Floats, labels: NDArray[np.int64], prior: Floats, times:
     optimiser = torch.optim.LBFGS([scale, deviations], max_iter=200, line_search_fn="strong_wolfe")
 
     def weights() -> Tensor:
-        return (bound + scale + deviations).exp()
+        return (bound + scale + deviations).clamp(-MOST_LOG_WEIGHT, MOST_LOG_WEIGHT).exp()
 
     def loss() -> Tensor:
         optimiser.zero_grad()
@@ -118,13 +154,13 @@ def fit_weights(errors: Floats, labels: NDArray[np.int64], prior: Floats, times:
 
 
 def fit_temperature(scores: Floats, labels: NDArray[np.int64], prior: Floats) -> float:
-    """The temperature, from 2^-5 to 2^10, that maximises the mean log-posterior of labels (N,) under scores (N, C)."""
+    """The temperature that maximises the mean log-posterior of labels (N,) under scores (N, C)."""
 
     def loss(temperature: float) -> float:
         chosen = bayes.posterior(scores, prior, temperature)[np.arange(len(labels)), labels]
         return float(-np.log(np.maximum(chosen, 1e-30)).mean())
 
-    return min((2.0 ** (power / 8) for power in range(-40, 81)), key=loss)
+    return min(np.geomspace(LEAST_TEMPERATURE, MOST_TEMPERATURE, 121).tolist(), key=loss)
 
 
 def _scorer(flow: Flow, classes: int, bank: DenoisingBank) -> Scorer:

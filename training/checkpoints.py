@@ -78,12 +78,15 @@ def load(path: Path, expected: type[Network], device: torch.device | str = "cpu"
 
 def promote(dataset_key: str, name: str) -> Path:
     """Make the dev checkpoint the main one, with its log; returns its path."""
-    source, target = checkpoint_path(dataset_key, "dev", name), checkpoint_path(dataset_key, "main", name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for old, new in ((source, target), (log_path(source), log_path(target))):
-        with written_aside(new) as aside:
-            shutil.copyfile(old, aside)
-    return target
+    return _copy(checkpoint_path(dataset_key, "dev", name), checkpoint_path(dataset_key, "main", name))
+
+
+def adopt(other_key: str, dataset_key: str, name: str) -> Path:
+    """Make another data set's main checkpoint this one's dev checkpoint, with its log; returns its path."""
+    source = checkpoint_path(other_key, "main", name)
+    if not source.is_file():
+        raise CheckpointError(f"there is no checkpoint {source}: train {other_key} first")
+    return _copy(source, checkpoint_path(dataset_key, "dev", name))
 
 
 def constructor_arguments(network: type[nn.Module]) -> dict[str, inspect.Parameter]:
@@ -108,6 +111,14 @@ def parse_argument(parameter: inspect.Parameter, text: str) -> int | str:
     if value < least:
         raise ValueError(f"--{parameter.name} is at least {least}, not {value}")
     return value
+
+
+def _copy(source: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for old, new in ((source, target), (log_path(source), log_path(target))):
+        with written_aside(new) as aside:
+            shutil.copyfile(old, aside)
+    return target
 
 
 def _one_line(error: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +12,11 @@ from torch import Tensor
 from training import parallel
 from training.adversary import Adversary
 from training.autoencoders import AutoEncoder
+from training.probe import LatentProbe
+from training.tuning import VelocityField
 
 FEATURE_WEIGHT = 40.0
 ADVERSARIAL_WEIGHT = 2.0
-
-
-class VelocityField(Protocol):
-    def __call__(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor: ...
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -52,19 +49,31 @@ class ReconstructionLoss:
         return {"reconstruction": total, **losses}
 
 
+@dataclass(frozen=True)
+class LatentLoss:
+    """What latents cost: alpha times a VAE's KL divergence, class_weight times what a probe fails to read in them."""
+
+    alpha: float
+    class_weight: float = 0.0
+    probe: LatentProbe | None = None
+
+
 def autoencoder_losses(
-    model: AutoEncoder, images: Tensor, alpha: float, reconstruction: ReconstructionLoss
+    model: AutoEncoder, images: Tensor, labels: Tensor, reconstruction: ReconstructionLoss, latent: LatentLoss
 ) -> dict[str, Tensor]:
-    """Reconstruction loss plus alpha times the KL divergence, for images (N, 1, 28, 28) in [0, 1]."""
+    """Reconstruction loss plus what the latents cost, for images (N, 1, 28, 28) in [0, 1] and labels (N,)."""
     latents, log_variance = model.encode(images)
-    if log_variance is None:
-        losses = reconstruction(model.decode_logits(latents), images, model.training)
-        return {"loss": losses["reconstruction"], **losses}
-    kl = kl_divergence(latents, log_variance).mean()
-    if model.training:
-        latents = latents + torch.exp(0.5 * log_variance) * parallel.randn_like(latents)
+    costs: dict[str, Tensor] = {}
+    weights = {"kl": latent.alpha, "class": latent.class_weight}
+    if log_variance is not None:
+        costs["kl"] = kl_divergence(latents, log_variance).mean()
+        if model.training:
+            latents = latents + torch.exp(0.5 * log_variance) * parallel.randn_like(latents)
+    if latent.probe is not None:
+        costs["class"] = latent.probe.loss(latents, labels, model.training)
     losses = reconstruction(model.decode_logits(latents), images, model.training)
-    return {"loss": losses["reconstruction"] + alpha * kl, **losses, "kl": kl}
+    total = losses["reconstruction"] + sum(weights[name] * cost for name, cost in costs.items())
+    return {"loss": total, **losses, **costs}
 
 
 def feature_distance(features: Callable[[Tensor], list[Tensor]], images: Tensor, targets: Tensor) -> Tensor:

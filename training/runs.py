@@ -24,7 +24,8 @@ from training.paths import log_path, snapshot_path
 class Run:
     """What is trained and how; identity: the JSON values that tell it from another, beside those of options.
 
-    facts: what else the checkpoint's description says. Where processes train together only the first writes.
+    facts: what else the checkpoint's description says; initial: the description of the checkpoint it goes on from,
+    which becomes its "before". Where processes train together only the first writes.
     """
 
     checkpoint: Path
@@ -33,19 +34,27 @@ class Run:
     options: Options
     report: Callable[[str], None] = print
     facts: dict[str, Any] = field(default_factory=dict)
+    initial: dict[str, Any] | None = None
     _log: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.identity = json.loads(json.dumps(self.identity | self.options.described()))
         if not parallel.is_first():
             self.report = lambda line: None
+        if self.initial is not None:  # which, when this run is resumed, may be what it has itself written
+            own = not self._different(self.initial)
+            self.facts["before"] = self.initial.get("before") if own else self.initial
 
     def is_complete(self) -> bool:
-        """Whether this very run is to be resumed and has come to its end before."""
-        if not self.options.resume or not self.checkpoint.is_file() or snapshot_path(self.checkpoint).is_file():
+        """Whether this very run is to be resumed and has come to its end before, or even another went on from it."""
+        if not self.options.resume or not self.checkpoint.is_file():
             return False
-        description = checkpoints.load(self.checkpoint, nn.Module).description
-        return description.get("complete", False) and not self._different(description)
+        description: dict[str, Any] | None = checkpoints.load(self.checkpoint, nn.Module).description
+        while description is not None:
+            if description.get("complete", False) and not self._different(description):
+                return True
+            description = description.get("before")
+        return False
 
     def state(self) -> dict[str, Any] | None:
         """The snapshot to resume from, or None where there is none or it is not asked for.

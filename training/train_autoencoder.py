@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -17,10 +18,11 @@ from training.autoencoders import AutoEncoder
 from training.batches import TensorRows
 from training.blocks import channels_last
 from training.checkpoints import AUTOENCODERS, Checkpoint
-from training.loop import Job, Losses, fit
-from training.losses import ReconstructionLoss, autoencoder_losses
+from training.loop import Job, Losses, Stateful, fit
+from training.losses import LatentLoss, ReconstructionLoss, autoencoder_losses
 from training.options import Options
 from training.perception import train_feature_network
+from training.probe import LatentProbe
 from training.runs import Run
 
 FEATURE_EPOCHS = 2
@@ -34,6 +36,7 @@ def train_autoencoder(
     arguments: dict[str, Any],
     alpha: float,
     options: Options,
+    class_weight: float = 0.0,
     initial: Checkpoint[AutoEncoder] | None = None,
     report: Callable[[str], None] = print,
     track: Tracker = untracked,
@@ -41,13 +44,17 @@ def train_autoencoder(
     """Train and save the dev checkpoint at every epoch; returns its path.
 
     kind: "autoencoder" or "vae"; arguments: its constructor's; alpha: weight of the KL divergence;
+    class_weight: of how badly a small classifier reads the latents;
     initial: a checkpoint to go on from, whose arguments then count.
     """
     if initial is not None:
         arguments = initial.arguments
-    identity = {"dataset": dataset.key, "network": arguments, "alpha": alpha, "fresh": initial is None}
+    identity = {
+        "dataset": dataset.key, "network": arguments, "alpha": alpha, "class_weight": class_weight,
+        "fresh": initial is None,
+    }  # fmt: skip
     path = paths.checkpoint_path(dataset.key, "dev", kind)
-    run = Run(path, identity, arguments, options, report)
+    run = Run(path, identity, arguments, options, report, initial=initial.description if initial else None)
     if run.is_complete():
         run.report(f"{path} is complete")
         return path
@@ -66,13 +73,19 @@ def train_autoencoder(
     steps = options.total_epochs * len(train) // options.batch_size
     adversary = Adversary(options.device, int(ADVERSARY_STARTS * steps))
     reconstruction = ReconstructionLoss(features.features, adversary)
+    companions: dict[str, Stateful] = {"features": features, "adversary": adversary}
+    probe = None
+    if class_weight:
+        size = math.prod(network.latent_shape)
+        probe = companions["probe"] = LatentProbe(size, len(dataset.classes), options.device)
+    latent = LatentLoss(alpha, class_weight, probe)
 
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
         pixels = (batch[0].float() / 255).contiguous(memory_format=torch.channels_last)
-        return autoencoder_losses(cast(AutoEncoder, model), pixels, alpha, reconstruction)
+        return autoencoder_losses(cast(AutoEncoder, model), pixels, batch[1], reconstruction, latent)
 
     parts = {"validation": validation, "test": test}
-    fit(Job(network, train, losses_of, parts, {"features": features, "adversary": adversary}), run, state, track)
+    fit(Job(network, train, losses_of, parts, companions), run, state, track)
     parallel.wait()
     run.finish(checkpoints.load(path, AutoEncoder).network)
     return path

@@ -15,11 +15,12 @@ from training import calibration, checkpoints, latents, parallel, paths
 from training.batches import TensorRows
 from training.checkpoints import Checkpoint, CheckpointError
 from training.flows import Flow
-from training.loop import Job, Losses, fit
+from training.loop import Job, Losses, Stateful, fit
 from training.losses import flow_matching_loss
 from training.options import Options
 from training.paths import flow_name
 from training.runs import Run, in_words
+from training.tuning import PosteriorLoss
 
 LABEL_DROPOUT = 0.1
 
@@ -31,6 +32,8 @@ def train_flow(
     arguments: dict[str, Any],
     options: Options,
     sample_latents: bool = False,
+    class_weight: float = 0.0,
+    pairs: int = calibration.PAIRS,
     initial: Checkpoint[Flow] | None = None,
     report: Callable[[str], None] = print,
     track: Tracker = untracked,
@@ -38,7 +41,9 @@ def train_flow(
     """Train and save the dev checkpoint at every epoch; returns its path.
 
     kind: the autoencoder, "autoencoder" or "vae", whose latents lie at latents_path; sample_latents: learn draws
-    from each image's distribution rather than its mean; arguments and initial: as for train_autoencoder.
+    from each image's distribution rather than its mean; class_weight: of the cross-entropy of its posterior by the
+    denoising rule, 0 for a flow that is trained generatively only; pairs: how many (t, noise) that rule has;
+    arguments and initial: as for train_autoencoder.
     """
     encoded = latents.load(latents_path, dataset)
     train = encoded.parts["train"]
@@ -53,11 +58,13 @@ def train_flow(
             raise CheckpointError(f"{latents_path} are latents of another autoencoder than the flow was trained on")
     identity = {
         "dataset": dataset.key, "network": arguments, "autoencoder": kind, "sample_latents": sample_latents,
+        "class_weight": class_weight, "pairs": pairs,
         "autoencoder_sha256": encoded.autoencoder_sha256, "fresh": initial is None,
     }  # fmt: skip
     path = paths.checkpoint_path(dataset.key, "dev", flow_name(kind))
     prior = _prior(dataset, train.labels)
-    run = Run(path, identity, arguments, options, report, {"prior": prior, "classifier": calibration.UNCALIBRATED})
+    facts = {"prior": prior, "classifier": calibration.UNCALIBRATED}
+    run = Run(path, identity, arguments, options, report, facts, initial.description if initial else None)
     if run.is_complete():
         run.report(f"{path} is complete")
         return path
@@ -69,21 +76,31 @@ def train_flow(
         flow = initial.network
     flow.to(options.device)
 
+    posterior = None
+    if class_weight:
+        bank = calibration.fit_bank(flow, *_standardised(flow, encoded.parts["validation"]), prior, pairs, track)
+        posterior = PosteriorLoss(bank, prior, flow.latent_shape, options.device)
+
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
         field = cast(Flow, model)
         mean, deviation, labels = batch
         raw = mean + deviation * parallel.randn_like(mean) if sample_latents else mean
         dropout = LABEL_DROPOUT if model.training else 0.0
-        return {"loss": flow_matching_loss(field, field.standardise(raw), labels, field.null_label, dropout)}
+        latents = field.standardise(raw)
+        matching = flow_matching_loss(field, latents, labels, field.null_label, dropout)
+        if posterior is None:
+            return {"loss": matching}
+        cross_entropy = posterior(field, latents, labels)
+        return {"loss": matching + class_weight * cross_entropy, "matching": matching, "class": cross_entropy}
 
     parts = {part: _rows(encoded.parts[part]) for part in ("validation", "test")}
-    fit(Job(flow, _rows(train), losses_of, parts), run, run.state(), track)
+    companions: dict[str, Stateful] = {"posterior": posterior} if posterior else {}
+    fit(Job(flow, _rows(train), losses_of, parts, companions), run, run.state(), track)
     parallel.wait()
     if parallel.is_first():
         average = checkpoints.load(path, Flow, options.device).network
-        validation = encoded.parts["validation"]
-        standardised = average.standardise(validation.mean.to(options.device)).cpu()
-        classifier = calibration.calibrate(average, standardised, validation.labels, prior, track)
+        validation = _standardised(average, encoded.parts["validation"])
+        classifier = calibration.calibrate(average, *validation, prior, pairs, track)
         run.finish(average, classifier=classifier)
         report(
             f"validation accuracy {in_words(classifier['validation']['accuracy'])}: {classifier['rule']} is the rule"
@@ -95,6 +112,11 @@ def train_flow(
 def _rows(part: latents.LatentPart) -> TensorRows:
     deviation = torch.zeros_like(part.mean) if part.log_variance is None else torch.exp(0.5 * part.log_variance)
     return TensorRows(part.mean, deviation, part.labels)
+
+
+def _standardised(flow: Flow, part: latents.LatentPart) -> tuple[Tensor, Tensor]:
+    """Means as the flow takes them, and labels, on the CPU."""
+    return flow.standardise(part.mean.to(flow.channel_mean.device)).cpu(), part.labels
 
 
 def _prior(dataset: datasets.Dataset, labels: Tensor) -> list[float]:

@@ -2,12 +2,16 @@ import tomllib
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import torch
 
+import runtime
 from commands import recipe
+from evaluation.accuracy import measure_accuracy
 from runtime import bundle as bundles
-from runtime.datasets import DATASETS
+from runtime.datasets import DATASETS, LabelledImages, find, load, read_idx
+from tests.make_data import write_idx
 
 TINY = """
 dataset = "MNIST"
@@ -28,10 +32,31 @@ sample_latents = true
 [flow.network]
 dim1 = 8
 n_layers = 1
+[tuning]
+total_epochs = 1
+batch_size = 64
+sample_latents = true
+class_weight = 0.5
+pairs = 3
 [export]
 steps = 3
 weight = 1.5
 diffusion = 0.5
+"""
+SHARING = """
+dataset = "EMNIST"
+split = "SPLIT"
+[autoencoder]
+model = "vae"
+from = "MNIST"
+[flow]
+total_epochs = 1
+batch_size = 64
+[flow.network]
+dim1 = 8
+n_layers = 1
+[export]
+steps = 2
 """
 
 
@@ -43,8 +68,8 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(root, promote):
-    return recipe.run_recipe("tiny", root, Path("z.safetensors"), torch.device("cpu"), 0, promote)
+def run(root, promote, name="tiny", **more):
+    return recipe.run_recipe(name, root, Path("z.safetensors"), torch.device("cpu"), 0, promote, **more)
 
 
 def test_a_recipe_goes_from_images_to_a_bundle(folder, root):
@@ -52,8 +77,53 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root):
     bundle = bundles.read(folder / "models_onnx" / "MNIST")
     assert (bundle.defaults.steps, bundle.defaults.weight, bundle.defaults.diffusion) == (3, 1.5, 0.5)
     assert bundle.manifest["provenance"]["vae"]["alpha"] == 0.5
-    assert bundle.manifest["provenance"]["flow"]["milestones"] == [1]
-    assert bundle.manifest["provenance"]["flow"]["sample_latents"]
+    flow = bundle.manifest["provenance"]["flow"]
+    assert (flow["class_weight"], flow["before"]["class_weight"]) == (0.5, 0)
+    assert flow["before"]["milestones"] == [1]
+    assert flow["before"]["sample_latents"]
+    assert len(bundle.bank.times) == 3
+
+
+def test_a_complete_recipe_is_not_trained_again(folder, root, capsys):
+    run(root, promote=True)
+    before = bundles.read(folder / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"]
+    capsys.readouterr()
+    run(root, promote=True, resume=True)
+    assert capsys.readouterr().out.count("is complete") == 3
+    assert bundles.read(folder / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"] == before
+
+
+@pytest.mark.parametrize("split", ["byclass", "bymerge"])
+def test_unequal_classes_share_an_autoencoder_and_have_their_frequencies(folder, root, split):
+    run(root, promote=True)
+    dataset = find("EMNIST", split)
+    if split == "bymerge":
+        root = merged(root, folder / "merged")
+    (folder / "sharing.toml").write_text(SHARING.replace("SPLIT", split))
+    assert "off torch" in run(root, promote=True, name="sharing")
+    model = runtime.load(folder / "models_onnx" / dataset.key)
+    counts = np.bincount(load(dataset, root, "train").labels, minlength=len(dataset.classes)).clip(1)
+    np.testing.assert_allclose(model.bundle.prior, counts / counts.sum())
+    test = load(dataset, root, "test")
+    result = measure_accuracy(model, LabelledImages(test.images[:20], test.labels[:20]))
+    assert len(result["class_accuracy"]) == len(dataset.classes)
+    assert model.generate([0, len(dataset.classes) - 1]).shape == (2, 28, 28)
+
+
+def merged(root, target):
+    """A root with EMNIST bymerge, made of byclass as its authors did: letters alike in both cases become one class."""
+    byclass, bymerge = find("EMNIST", "byclass"), find("EMNIST", "bymerge")
+    names = [name if name in bymerge.classes else name.upper() for name in byclass.classes]
+    table = np.array([bymerge.classes.index(name) for name in names], np.uint8)
+    for official_test in (False, True):
+        (images, labels), targets = byclass.paths(root, official_test), bymerge.paths(target, official_test)
+        for array, path in zip((read_idx(gz(images)), table[read_idx(gz(labels))]), targets, strict=True):
+            write_idx(gz(path), array)
+    return target
+
+
+def gz(path):
+    return path.with_name(path.name + ".gz")
 
 
 def test_without_agreement_nothing_main_is_touched(folder, root):

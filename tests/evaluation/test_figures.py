@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from evaluation.evaluator import Evaluator
-from evaluation.figures import frechet_distance, prdc
-from evaluation.samples import judge_samples, matching_rows
+from evaluation.figures import frechet_distance, memorisation, nearest_rows, prdc
+from evaluation.samples import Judge, matching_rows, stand_in
 from runtime import datasets
 from runtime.datasets import LabelledImages
 
@@ -51,15 +51,30 @@ def test_matching_rows_have_the_wanted_labels():
     assert len(set(rows)) == len(rows)
 
 
-def test_the_evaluator_tells_digits_from_noise(root, mnist):
+def test_nearest_rows_are_those_of_a_search_through_all():
+    generator = np.random.default_rng(0)
+    images, pool = (generator.integers(0, 256, (count, 28, 28), np.uint8) for count in (5, 30))
+    pool[7] = images[3]
+    difference = (images[:, None].astype(float) - pool[None]) / 255
+    distances = np.sqrt(np.square(difference).sum((2, 3)))
+    rows, found = nearest_rows(images, pool)
+    np.testing.assert_array_equal(rows, distances.argmin(1))
+    np.testing.assert_allclose(found, distances.min(1), atol=1e-3)
+
+
+def test_memorisation_tells_copies_from_new_images(root, mnist):
+    test, train = (datasets.load(mnist, root, part).images for part in ("test", "train"))
+    assert memorisation(train[:50], test, train) < 0.01
+    assert memorisation(test[:60], test[60:], train) == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_the_evaluator_tells_digits_from_noise(root, mnist, which):
     test, train = (datasets.load(mnist, root, part) for part in ("test", "train"))
     few = LabelledImages(test.images[:60], test.labels[:60])
     noise = np.random.default_rng(0).integers(0, 256, few.images.shape, np.uint8)
-    evaluator = Evaluator(mnist)
-    good = judge_samples(
-        LabelledImages(train.images[matching_rows(train.labels, few.labels)], few.labels), few, train, evaluator
-    )
-    bad = judge_samples(LabelledImages(noise, few.labels), few, train, evaluator)
+    judge = Judge(Evaluator(mnist, which), few, train)
+    good, bad = judge(stand_in(train, few.labels)), judge(LabelledImages(noise, few.labels))
     assert good["fidelity"] > 0.9
     assert good["frechet_multiple"] == pytest.approx(1)
     assert bad["fidelity"] < 0.5

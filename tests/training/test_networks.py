@@ -6,7 +6,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.gaussian import gaussian_flow
 from training.autoencoders import AutoEncoder, VarAutoEncoder
 from training.flows import Flow
-from training.losses import ReconstructionLoss, autoencoder_losses, flow_matching_loss, kl_divergence, sample_times
+from training.losses import (
+    LatentLoss,
+    ReconstructionLoss,
+    autoencoder_losses,
+    flow_matching_loss,
+    kl_divergence,
+    sample_times,
+)
 from training.perception import FeatureNetwork
 
 MAX_PARAMETERS = 98_000
@@ -90,9 +97,11 @@ def test_alpha_weighs_the_kl_divergence():
     torch.manual_seed(0)
     model, loss = VarAutoEncoder(dim1=4, dim2=4, n_layers=1).eval(), ReconstructionLoss(FeatureNetwork().features)
     images = torch.rand(4, 1, 28, 28)
-    without, doubled = (autoencoder_losses(model, images, alpha, loss) for alpha in (0.0, 2.0))
+    labels = torch.zeros(4, dtype=torch.long)
+    without, doubled = (autoencoder_losses(model, images, labels, loss, LatentLoss(alpha)) for alpha in (0.0, 2.0))
     assert (doubled["loss"] - without["loss"]).item() == pytest.approx(2 * without["kl"].item(), rel=1e-4)
-    assert "kl" not in autoencoder_losses(AutoEncoder(dim1=4, dim2=4, n_layers=1).eval(), images, 0.2, loss)
+    plain = AutoEncoder(dim1=4, dim2=4, n_layers=1).eval()
+    assert "kl" not in autoencoder_losses(plain, images, labels, loss, LatentLoss(0.2))
 
 
 def test_statistics_standardise():

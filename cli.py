@@ -25,6 +25,7 @@ def cli() -> None:
 
 @cli.command(cls=flags.VariadicCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @flags.training_options
+@flags.sampling_options
 @flags.dataset_options
 @flags.data_options
 @flags.device_option
@@ -49,7 +50,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
     from commands.train import train as train_one
     from runtime.datasets import find
     from training import parallel
-    from training.options import Options
+    from training.options import Options, Sampling
 
     if (given["model"] is None) == (given["recipe"] is None):
         raise click.UsageError("give --model {autoencoder,vae,flow}, or --recipe NAME.")
@@ -64,7 +65,9 @@ def train(ctx: click.Context, /, **given: Any) -> None:
             run = Options(device=device, **{key: given[key] for key in flags.RUN})
             shared = {key: given[key] for key in flags.TRAINING}
             dataset = find(given["dataset"], given["split"])
-            training = Training(dataset, options=run, network=ctx.args, initial=given["model_version"], **shared)
+            sampler = Sampling(**{key: given[key] for key in flags.SAMPLING if given[key] is not None})
+            shared |= {"sampler": sampler, "initial": given["model_version"]}
+            training = Training(dataset, options=run, network=ctx.args, **shared)
             line = train_one(training, given["promote"])
         if parallel.is_first():
             click.echo(line)
@@ -113,7 +116,7 @@ def encode_dataset(**given: Any) -> None:
 def export(**given: Any) -> None:
     """Turn checkpoints into a bundle, once its graphs match torch.
 
-    --weight, --diffusion and --steps become the bundle's defaults.
+    --weight, --guidance-start, --diffusion and --steps become the bundle's defaults.
 
     \b
     Example:
@@ -122,8 +125,9 @@ def export(**given: Any) -> None:
     _require_training()
     from commands.models import default_kind
     from commands.train import export as export_one
-    from export.bundles import SamplingDefaults, Source
+    from export.bundles import Source
     from runtime.datasets import find
+    from training.options import Sampling
 
     dataset = find(given["dataset"], given["split"])
     source = Source(
@@ -132,8 +136,8 @@ def export(**given: Any) -> None:
         given["autoencoder_version"],
         given["model_version"],
     )
-    chosen = {key: given[key] for key in ("weight", "diffusion", "steps") if given[key] is not None}
-    click.echo(export_one(source, given["output"], SamplingDefaults(**chosen)))
+    chosen = {key: given[key] for key in flags.SAMPLING if given[key] is not None}
+    click.echo(export_one(source, given["output"], Sampling(**chosen)))
 
 
 @cli.command(cls=flags.VariadicCommand)
@@ -172,7 +176,7 @@ def generate(**given: Any) -> None:
 
     choice = Choice.from_flags(given)
     flags.drop(given, "root", "num_workers")
-    settings = {key: given.pop(key) for key in ("seed", "weight", "diffusion", "steps")}
+    settings = {key: given.pop(key) for key in ("seed", *flags.SAMPLING)}
     labels = [name for text in given.pop("labels") for name in text.split(",") if name]
     click.echo(generate_page(choice, settings, labels, **given))
 
@@ -307,7 +311,7 @@ def evaluate(**given: Any) -> None:
     from commands.models import Choice
 
     choice = Choice.from_flags(given)
-    settings = {key: given.pop(key) for key in ("weight", "diffusion", "steps")}
+    settings = {key: given.pop(key) for key in flags.SAMPLING}
     flags.drop(given, "batch_size", "num_workers")
     extent = Extent(*(given.pop(key) for key in ("part", "seeds", "train_networks", "nearest", "record")))
     click.echo(judge(choice, settings=settings, extent=extent, **given))

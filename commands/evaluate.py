@@ -133,7 +133,7 @@ def _line(judged: Mapping[str, Any], name: str) -> str:
 
 def _command(choice: Choice, settings: dict[str, Any], extent: Extent) -> str:
     split = f" --split {choice.dataset.split}" if choice.dataset.split else ""
-    given = "".join(f" --{name} {value}" for name, value in settings.items() if value is not None)
+    given = "".join(f" --{name.replace('_', '-')} {value}" for name, value in settings.items() if value is not None)
     networks = " --train-networks" if extent.train_networks else ""
     start = f"python cli.py evaluate --dataset {choice.dataset.name}{split}"
     return f"{start} --part {extent.part} --seeds {extent.seeds}{given}{networks}"

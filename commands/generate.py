@@ -17,7 +17,7 @@ from commands.options import check_page
 from commands.progress import track
 from runtime import images as pictures
 
-Settings = dict[str, Any]  # seed, weight, diffusion, steps as given
+Settings = dict[str, Any]  # the seed and runtime.model.Sampling as given
 
 
 def generate(

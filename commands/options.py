@@ -17,7 +17,11 @@ RUN = (
     "precision", "compile", "patience", "resume", "seed", "num_workers",
 )  # fmt: skip
 # And those that are fields of commands.train.Training as they are.
-TRAINING = ("root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs")
+TRAINING = (
+    "root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs", "frechet_weight",
+)  # fmt: skip
+# Those of runtime.model.Sampling.
+SAMPLING = ("weight", "guidance_start", "diffusion", "steps")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -114,10 +118,15 @@ def model_options(command: Command) -> Command:
 
 
 def sampling_options(command: Command) -> Command:
-    """--weight, --diffusion and --steps; None is the bundle's default."""
+    """Those of SAMPLING; None is the bundle's default."""
     return _all(
         command,
         click.option("--weight", type=Number(0, 100), help="Guidance weight: 1 is none.  [default: the bundle's]"),
+        click.option(
+            "--guidance-start",
+            type=Number(0, 1),
+            help="Time from which on guidance counts, 0 is noise and 1 data.  [default: the bundle's]",
+        ),
         click.option(
             "--diffusion",
             type=Number(0, 10),
@@ -199,6 +208,14 @@ def training_options(command: Command) -> Command:
             default=64,
             show_default=True,
             help="Pairs of time and noise by which a flow classifies.",
+        ),
+        click.option(
+            "--frechet-weight",
+            type=Number(0, 1000),
+            default=0.0,
+            show_default=True,
+            help="Weight of the distance of samples to real images in a flow's loss: finishing, of the sampler that "
+            "--steps, --weight and --guidance-start describe.",
         ),
         latents_option,
         click.option(

@@ -12,11 +12,11 @@ import torch
 
 from commands.progress import note
 from commands.train import Training, agreed, encode, export, train
-from export.bundles import SamplingDefaults, Source
+from export.bundles import Source
 from runtime.datasets import find
 from runtime.errors import DataError
 from training import checkpoints, parallel
-from training.options import Options
+from training.options import Options, Sampling
 from training.paths import Version
 
 ENCODING_BATCH = 500
@@ -32,7 +32,7 @@ def run_recipe(
     promote: bool | None,
     resume: bool = False,
 ) -> str:
-    """Train an autoencoder, its flow and the flow's tuning as the recipe says; returns a line.
+    """Train an autoencoder and its flow, and tune and finish the flow, as the recipe says; returns a line.
 
     Where the user agrees to replace the main checkpoints, they are exported to the data set's bundle. With `resume`
     stages that are complete are passed over, and the one that was interrupted goes on.
@@ -59,16 +59,19 @@ def run_recipe(
     _note(f"{name}: training the flow")
     common |= {"autoencoder": kind}
     line = train(_training(recipe["flow"] | {"model": "flow"}, run, **common), promote)
-    if "tuning" in recipe:
-        _note(line)
-        _note(f"{name}: tuning the flow to classify")
-        line = train(_training(recipe["tuning"] | {"model": "flow"}, run, initial="dev", **common), promote)
+    sampler = Sampling(**recipe["export"])
+    for stage in ("tuning", "finishing"):
+        if stage in recipe:
+            _note(line)
+            _note(f"{name}: {stage} the flow")
+            common |= {"initial": "dev", "sampler": sampler}
+            line = train(_training(recipe[stage] | {"model": "flow"}, run, **common), promote)
     if not promote:
         return f"{line}; --promote would have replaced the main checkpoints and the bundle"
     if not parallel.is_first():
         return line
     click.echo(line)
-    return export(Source(dataset, kind), None, SamplingDefaults(**recipe["export"]))
+    return export(Source(dataset, kind), None, sampler)
 
 
 def _note(text: str) -> None:

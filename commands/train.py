@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ from torch import nn
 from commands.data import ensure_data
 from commands.models import EXPORTED, default_kind
 from commands.progress import note, track
-from export.bundles import SamplingDefaults, Source, export_bundle
+from export.bundles import Source, export_bundle
 from runtime.datasets import Dataset
 from runtime.tracking import untracked
 from training import checkpoints, latents, parallel, paths
 from training.calibration import PAIRS
 from training.checkpoints import AUTOENCODERS, Checkpoint, Network
 from training.flows import Flow
-from training.options import Options
+from training.options import FlowObjective, Options, Sampling
 from training.paths import Version, flow_name
 from training.train_autoencoder import train_autoencoder
 from training.train_flow import train_flow
@@ -47,6 +47,13 @@ class Training:
     latents: Path | None = None
     sample_latents: bool = False
     pairs: int = PAIRS
+    frechet_weight: float = 0.0
+    sampler: Sampling = field(default_factory=Sampling)
+
+    @property
+    def objective(self) -> FlowObjective:
+        """What a flow minimises."""
+        return FlowObjective(self.sample_latents, self.class_weight, self.pairs, self.frechet_weight, self.sampler)
 
     @property
     def kind(self) -> str:
@@ -74,9 +81,8 @@ def train(training: Training, promote: bool | None) -> str:
             training.kind,
             arguments,
             training.options,
-            training.sample_latents,
-            training.class_weight,
-            training.pairs,
+            training.objective,
+            training.root,
             _initial(training, Flow),
             click.echo,
             show,
@@ -151,7 +157,7 @@ def encode(
     return f"{path}: latents of {dataset.key} by the {version} {chosen}"
 
 
-def export(source: Source, output: Path | None, defaults: SamplingDefaults) -> str:
+def export(source: Source, output: Path | None, defaults: Sampling) -> str:
     """Export checkpoints to a bundle; returns a line that says where and how well it matches torch."""
     folder = output or EXPORTED / source.dataset.key
     manifest = export_bundle(source, folder, defaults, track=track)

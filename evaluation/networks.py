@@ -74,8 +74,7 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        added: Tensor = x + self.layers(x)
-        return added
+        return x + self.layers(x)
 
 
 def fit(network: nn.Module, images: Tensor, labels: Tensor, steps: int, seed: int, track: Tracker = untracked) -> None:
@@ -87,7 +86,7 @@ def fit(network: nn.Module, images: Tensor, labels: Tensor, steps: int, seed: in
         rows = torch.randint(len(images), (BATCH_SIZE,), generator=generator)
         loss = F.cross_entropy(network(_shifted(images[rows][:, None].float() / 255, generator))[1], labels[rows])
         optimiser.zero_grad()
-        torch.autograd.backward(loss)
+        loss.backward()
         optimiser.step()
         schedule.step()
     network.eval()

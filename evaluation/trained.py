@@ -46,7 +46,7 @@ def learning_labels(train: NDArray[np.int64], count: int = LEARNING_COUNT) -> ND
 @torch.no_grad()
 def accuracy(network: PoolingNetwork, images: torch.Tensor, labels: torch.Tensor) -> float:
     """Share of uint8 images (N, 28, 28) that a network in evaluation mode reads as their labels (N,)."""
-    found = torch.cat([network(part[:, None].float() / 255)[1].argmax(1) for part in torch.split(images, 500)])
+    found = torch.cat([network(part[:, None].float() / 255)[1].argmax(1) for part in images.split(500)])
     return (found == labels).float().mean().item()
 
 

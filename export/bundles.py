@@ -28,16 +28,8 @@ from training.autoencoders import AutoEncoder
 from training.calibration import UNCALIBRATED
 from training.checkpoints import Checkpoint, CheckpointError
 from training.flows import Flow
+from training.options import Sampling
 from training.paths import Version, flow_name
-
-
-@dataclass(frozen=True)
-class SamplingDefaults:
-    """What generating uses where its caller says nothing; written into the manifest."""
-
-    steps: int = 8
-    weight: float = 1.3
-    diffusion: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ class Source:
 def export_bundle(
     source: Source,
     folder: Path,
-    defaults: SamplingDefaults | None = None,
+    defaults: Sampling | None = None,
     with_flow: bool = True,
     track: Tracker = untracked,
 ) -> dict[str, Any]:
@@ -106,7 +98,7 @@ def export_bundle(
             "autoencoder": source.kind,
             "latent_shape": list(flow.latent_shape),
             "parameters": sum(p.numel() for network in (autoencoder, flow) for p in network.parameters()),
-            **_settings(flow_checkpoint.description["classifier"], defaults or SamplingDefaults()),
+            **_settings(flow_checkpoint.description["classifier"], defaults or Sampling()),
             "files": files,
             "provenance": {
                 source.kind: {"sha256": autoencoder_hash, **autoencoder_checkpoint.description},
@@ -157,11 +149,12 @@ def _untrained_flow(dataset: Dataset, autoencoder: AutoEncoder) -> Checkpoint[Fl
     return Checkpoint(flow, {}, {"prior": [1 / classes] * classes, "classifier": UNCALIBRATED})
 
 
-def _settings(classifier: dict[str, Any], defaults: SamplingDefaults) -> dict[str, Any]:
+def _settings(classifier: dict[str, Any], defaults: Sampling) -> dict[str, Any]:
     return {
         "defaults": {
             "steps": defaults.steps,
             "weight": defaults.weight,
+            "guidance_start": defaults.guidance_start,
             "diffusion": defaults.diffusion,
             "rule": classifier["rule"],
             "likelihood_steps": classifier["likelihood_steps"],

@@ -35,6 +35,7 @@ class Defaults:
     diffusion: float
     rule: Rule
     likelihood_steps: int
+    guidance_start: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,8 @@ def _check(bundle: Bundle) -> None:
         raise ValueError("steps and likelihood_steps are whole numbers from 1")
     if not all(0 <= float(number) < math.inf for number in (defaults.weight, defaults.diffusion)):
         raise ValueError("weight and diffusion are numbers from 0")
+    if not 0 <= float(defaults.guidance_start) <= 1:
+        raise ValueError("guidance_start is from 0 to 1")
     autoencoder = manifest["autoencoder"]
     for facts in (manifest["provenance"][autoencoder], manifest["provenance"]["flow"]):
         str(facts["sha256"])

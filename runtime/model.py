@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +29,19 @@ MAX_IMAGES = 2**40
 MAX_STEPS = 1000
 MAX_WEIGHT = 100.0
 MAX_DIFFUSION = 10.0
+
+
+class Sampling(TypedDict, total=False):
+    """How latents are drawn; what is left out, or None, is the bundle's default.
+
+    weight: of guidance, 1 is none; guidance_start: the time from which on it guides, 0 to 1 (arXiv 2404.07724);
+    diffusion: sigma(t) = diffusion (1 - t), 0 is the ODE; steps: of Heun's method.
+    """
+
+    weight: float | None
+    guidance_start: float | None
+    diffusion: float | None
+    steps: int | None
 
 
 def load(
@@ -87,18 +100,15 @@ class Model:
         labels: ArrayLike,
         *,
         seed: int = 0,
-        weight: float | None = None,
-        diffusion: float | None = None,
-        steps: int | None = None,
         first: int = 0,
+        **settings: Unpack[Sampling],
     ) -> Images:
         """New images of the given classes: labels (N,) to uint8 (N, 28, 28).
 
         seed: 0 to 2^64 - 1; image i depends on the seed, on first + i and on its label, not on the others.
-        weight: guidance, 1 is none; diffusion: sigma(t) = diffusion (1 - t), 0 is the ODE; steps: of Heun's method;
-        each defaults to the bundle's. Raises ValueError for what is out of range.
+        settings: see Sampling. Raises ValueError for what is out of range.
         """
-        latents = self.sample_latents(labels, seed=seed, weight=weight, diffusion=diffusion, steps=steps, first=first)
+        latents = self.sample_latents(labels, seed=seed, first=first, **settings)
         return self._chunked(self._decode, latents, (IMAGE_SIZE, IMAGE_SIZE))
 
     def sample_latents(
@@ -106,15 +116,13 @@ class Model:
         labels: ArrayLike,
         *,
         seed: int = 0,
-        weight: float | None = None,
-        diffusion: float | None = None,
-        steps: int | None = None,
         first: int = 0,
+        **settings: Unpack[Sampling],
     ) -> Latents:
         """The latents of which generate, with the same arguments, draws the images: (N, *latent_shape)."""
         checked = check_labels(labels, len(self.classes))
         first = in_range("first", first, 0, MAX_IMAGES)
-        sample, starts = self._sampler(seed, weight, diffusion, steps), range(0, len(checked), CHUNK)
+        sample, starts = self._sampler(seed, **settings), range(0, len(checked), CHUNK)
         chunks = [sampling.last(sample(checked[start : start + CHUNK], first + start)) for start in starts]
         return np.concatenate(chunks) if chunks else np.empty((0, *self.latent_shape), np.float32)
 
@@ -123,15 +131,13 @@ class Model:
         labels: ArrayLike,
         *,
         seed: int = 0,
-        weight: float | None = None,
-        diffusion: float | None = None,
-        steps: int | None = None,
         first: int = 0,
+        **settings: Unpack[Sampling],
     ) -> Images:
         """How the images of generate, with the same arguments, arise: uint8 (N, steps + 1, 28, 28), from noise on."""
         checked = check_labels(labels, len(self.classes))
         first = in_range("first", first, 0, MAX_IMAGES)
-        states = self._sampler(seed, weight, diffusion, steps)(checked, first)
+        states = self._sampler(seed, **settings)(checked, first)
         return np.stack([self._chunked(self._decode, z, (IMAGE_SIZE, IMAGE_SIZE)) for z in states], axis=1)
 
     def stream(
@@ -140,10 +146,8 @@ class Model:
         labels: ArrayLike | None = None,
         *,
         seed: int = 0,
-        weight: float | None = None,
-        diffusion: float | None = None,
-        steps: int | None = None,
         batch_size: int = CHUNK,
+        **settings: Unpack[Sampling],
     ) -> Iterator[Images]:
         """The images of generate(cycled labels, seed=seed), `num` of them, in batches of bounded memory.
 
@@ -153,7 +157,7 @@ class Model:
         if not len(cycle):
             raise ValueError("labels are empty: there is nothing to repeat")
         num, batch_size = in_range("num", num, 0, MAX_IMAGES), in_range("batch_size", batch_size, 1, MAX_IMAGES)
-        draw = partial(self.generate, seed=seed, weight=weight, diffusion=diffusion, steps=steps)
+        draw = partial(self.generate, seed=seed, **settings)
         draw([])  # refuses what is out of range now, not at the first batch
 
         def batches() -> Iterator[Images]:
@@ -218,7 +222,13 @@ class Model:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _sampler(
-        self, seed: int, weight: float | None, diffusion: float | None, steps: int | None
+        self,
+        seed: int,
+        *,
+        weight: float | None = None,
+        guidance_start: float | None = None,
+        diffusion: float | None = None,
+        steps: int | None = None,
     ) -> Callable[[NDArray[np.int64], int], Iterator[Latents]]:
         """A function of (labels, number of the first image) that gives noise, what every step makes of it, latents.
 
@@ -228,6 +238,9 @@ class Model:
         seed = in_range("seed", seed, 0, noise.MAX_SEED)
         steps = in_range("steps", defaults.steps if steps is None else steps, 1, MAX_STEPS)
         weight = in_range("weight", defaults.weight if weight is None else weight, 0.0, MAX_WEIGHT)
+        start = in_range(
+            "guidance_start", defaults.guidance_start if guidance_start is None else guidance_start, 0.0, 1.0
+        )
         diffusion = in_range("diffusion", defaults.diffusion if diffusion is None else diffusion, 0.0, MAX_DIFFUSION)
         times = sampling.time_grid(steps)
 
@@ -235,20 +248,20 @@ class Model:
             def draw(stream: int) -> Floats:
                 return noise.normal(seed, first, len(labels), self.latent_shape, stream)
 
-            start = draw(0).astype(np.float64)
-            velocity = self._guided(labels, weight)
-            for state in sampling.heun(velocity, start, times, diffusion, lambda step: draw(step + 1)):
+            velocity = self._guided(labels, weight, start)
+            x = draw(0).astype(np.float64)
+            for state in sampling.heun(velocity, x, times, diffusion, lambda step: draw(step + 1)):
                 yield state.astype(np.float32)
 
         return sample
 
-    def _guided(self, labels: NDArray[np.int64], weight: float) -> Callable[[Floats, float], Floats]:
-        """The guided velocity of these labels as a function of (x, t)."""
-        if weight == 1:
-            return lambda x, t: self._velocity(x, np.full(len(x), t), labels)
+    def _guided(self, labels: NDArray[np.int64], weight: float, start: float) -> Callable[[Floats, float], Floats]:
+        """The velocity of these labels, guided from time `start` on, as a function of (x, t)."""
         both = np.concatenate([labels, np.full_like(labels, len(self.classes))])
 
         def velocity(x: Floats, t: float) -> Floats:
+            if weight == 1 or t < start:
+                return self._velocity(x, np.full(len(x), t), labels)
             found = self._velocity(np.concatenate([x, x]), np.full(len(both), t), both)
             guided: Floats = sampling.guided(found[: len(x)], found[len(x) :], weight)
             return guided

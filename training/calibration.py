@@ -19,17 +19,18 @@ from runtime.bayes import RULES, DenoisingBank, Floats
 from runtime.scoring import Scorer
 from runtime.tracking import Tracker, untracked
 from training.flows import Flow
+from training.options import FlowObjective
 
-PAIRS = 64
+PAIRS = FlowObjective.pairs
 FIRST_TIME, LAST_TIME = 0.05, 0.95
 LIKELIHOOD_STEPS = 8
-COMPARED_ROWS = 15_000  # pairs of latent and class on which the rules are compared; the exact likelihood is slow
+COMPARED = 735_000  # latents x classes x elements on which the rules are compared; the exact likelihood is slow
 FITTED_ROWS = 50_000  # and on which the denoising weights are fitted
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 2.0**-5, 2.0**10
 MOST_LOG_WEIGHT = 10.0  # where few images are told apart without error, weights would grow for ever
 NEARNESS = 0.01  # of the denoising weights to the bound's
 LEAST_LIKELY = 0.01  # the share of validation images that would be called unlike the training data
-DENSITY_ROWS = 2_000  # validation latents whose log-density decides that
+DENSITIES = 98_000  # latents x elements whose log-density decides that
 _PIECE = 8  # latents between two reports of progress
 
 
@@ -58,7 +59,7 @@ def calibrate(
     that the weights were not fitted on, where there are enough; of equals the cheapest wins.
     """
     z, y, p = latents.numpy(), labels.numpy(), np.array(prior)
-    few = max(1, COMPARED_ROWS // len(prior))
+    few = max(1, COMPARED // (len(prior) * z[0].size))
     fitted = slice(few if len(z) > 2 * few else 0, few + FITTED_ROWS // len(prior))
     bank = fit_bank(flow, latents[fitted], labels[fitted], prior, pairs, track)
     scorer = _scorer(flow, len(prior), bank)
@@ -97,8 +98,26 @@ def _temperature_of(bank: DenoisingBank, size: int) -> float:
     return float(np.clip(ratio, LEAST_TEMPERATURE, MOST_TEMPERATURE))
 
 
+def rivals(
+    flow: Flow,
+    latents: Tensor,
+    labels: Tensor,
+    prior: list[float],
+    bank: DenoisingBank,
+    count: int,
+    track: Tracker = untracked,
+) -> Tensor:
+    """For each class itself and the classes that it is most often taken for, on validation data: int64 (C, count)."""
+    errors = _in_pieces(_scorer(flow, len(prior), bank).denoising_errors, latents.numpy(), track, "denoising")
+    posterior = bayes.posterior(bayes.denoising_scores(errors, np.array(bank.weights)), np.array(prior))
+    taken_for = np.zeros((len(prior), len(prior)))
+    np.add.at(taken_for, labels.numpy(), posterior)
+    np.fill_diagonal(taken_for, np.inf)
+    return torch.from_numpy(np.argsort(-taken_for, axis=1, kind="stable")[:, :count].copy())
+
+
 def _log_densities(scorer: Scorer, z: Floats, track: Tracker) -> Floats:
-    chosen = z[:: math.ceil(len(z) / DENSITY_ROWS)]
+    chosen = z[:: math.ceil(len(z) * z[0].size / DENSITIES)]
     return _in_pieces(scorer.log_density, chosen, track, "density")
 
 

@@ -8,7 +8,39 @@ from typing import Literal
 
 import torch
 
+from runtime.sampling import time_grid
+
 Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a flow's samples are drawn; see runtime.model.Sampling. An exported bundle has it as its defaults."""
+
+    steps: int = 8
+    weight: float = 1.3
+    guidance_start: float = 0.0
+    diffusion: float = 0.0
+
+    def times(self) -> list[float]:
+        """The solver's."""
+        return time_grid(self.steps)
+
+
+@dataclass(frozen=True)
+class FlowObjective:
+    """What a flow minimises beside the flow matching loss, and on which latents.
+
+    sample_latents: draws from each image's distribution rather than its mean; class_weight: of the cross-entropy of
+    its posterior by the denoising rule; pairs: how many (t, noise) that rule has; frechet_weight: of the Frechet
+    distance of what `sampler` draws to real images. A flow with both weights 0 is trained generatively only.
+    """
+
+    sample_latents: bool = False
+    class_weight: float = 0.0
+    pairs: int = 64
+    frechet_weight: float = 0.0
+    sampler: Sampling = field(default_factory=Sampling)
 
 
 @dataclass(frozen=True)

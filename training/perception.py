@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runtime.tracking import Tracker, untracked
-from training.blocks import channels_last
+from training.blocks import channels_last, conv_norm_relu
+
+Classifier = TypeVar("Classifier", bound=nn.Module)
 
 
 class FeatureNetwork(nn.Module):
@@ -39,11 +43,32 @@ class FeatureNetwork(nn.Module):
         return self.head(self.features(images)[-1].flatten(1))
 
 
-def train_feature_network(
-    images: Tensor, labels: Tensor, classes: int, steps: int, batch_size: int, track: Tracker = untracked
-) -> FeatureNetwork:
-    """Train on uint8 images (N, 1, 28, 28) for `steps` steps; returns it frozen."""
-    network = channels_last(FeatureNetwork(classes), images.device)
+class EmbeddingNetwork(nn.Module):
+    """Images (N, 1, 28, 28) in [0, 1] to class logits; `embed` gives the 128 features before them."""
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.classes = classes
+        self.embed = nn.Sequential(
+            conv_norm_relu(1, 24, 5, stride=2),
+            conv_norm_relu(24, 48, 3),
+            nn.MaxPool2d(2),
+            conv_norm_relu(48, 64, 3),
+            nn.Flatten(),
+            nn.Linear(64 * 49, 128),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(128, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.embed(images))
+
+
+def train_classifier(
+    network: Classifier, images: Tensor, labels: Tensor, steps: int, batch_size: int, track: Tracker = untracked
+) -> Classifier:
+    """Train on uint8 images (N, 1, 28, 28) for `steps` steps; returns it frozen, on the images' device."""
+    network = channels_last(network, images.device)
     optimiser = torch.optim.Adam(network.parameters(), 2e-3)
     for _ in track(range(steps), steps, "features"):
         chosen = torch.randint(len(images), (batch_size,), device=images.device)

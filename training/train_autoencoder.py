@@ -21,7 +21,7 @@ from training.checkpoints import AUTOENCODERS, Checkpoint
 from training.loop import Job, Losses, Stateful, fit
 from training.losses import LatentLoss, ReconstructionLoss, autoencoder_losses
 from training.options import Options
-from training.perception import train_feature_network
+from training.perception import FeatureNetwork, train_classifier
 from training.probe import LatentProbe
 from training.runs import Run
 
@@ -65,7 +65,7 @@ def train_autoencoder(
     if state is None:
         run.report(f"learning what looks alike: a classifier of {dataset.key}, {FEATURE_EPOCHS} epochs")
     steps = FEATURE_EPOCHS * len(images) // options.batch_size if state is None else 0
-    features = train_feature_network(images, labels, len(dataset.classes), steps, options.batch_size, track)
+    features = train_classifier(FeatureNetwork(len(dataset.classes)), images, labels, steps, options.batch_size, track)
     del images, labels
 
     network = initial.network if initial else AUTOENCODERS[kind](**arguments)

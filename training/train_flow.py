@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,17 +13,22 @@ from torch import Tensor, nn
 from runtime import datasets
 from runtime.tracking import Tracker, untracked
 from training import calibration, checkpoints, latents, parallel, paths
+from training.autoencoders import AutoEncoder
 from training.batches import TensorRows
 from training.checkpoints import Checkpoint, CheckpointError
+from training.finishing import FrechetLoss
 from training.flows import Flow
 from training.loop import Job, Losses, Stateful, fit
 from training.losses import flow_matching_loss
-from training.options import Options
+from training.options import FlowObjective, Options
 from training.paths import flow_name
+from training.perception import EmbeddingNetwork, train_classifier
 from training.runs import Run, in_words
 from training.tuning import PosteriorLoss
 
 LABEL_DROPOUT = 0.1
+FEATURE_STEPS, FEATURE_BATCH = 1500, 128  # of the classifier through whose features the Frechet distance looks
+RIVALS = 12  # classes among which tuning learns to tell, each among those that are hardest to tell from it
 
 
 def train_flow(
@@ -31,19 +37,16 @@ def train_flow(
     kind: str,
     arguments: dict[str, Any],
     options: Options,
-    sample_latents: bool = False,
-    class_weight: float = 0.0,
-    pairs: int = calibration.PAIRS,
+    objective: FlowObjective,
+    root: Path,
     initial: Checkpoint[Flow] | None = None,
     report: Callable[[str], None] = print,
     track: Tracker = untracked,
 ) -> Path:
     """Train and save the dev checkpoint at every epoch; returns its path.
 
-    kind: the autoencoder, "autoencoder" or "vae", whose latents lie at latents_path; sample_latents: learn draws
-    from each image's distribution rather than its mean; class_weight: of the cross-entropy of its posterior by the
-    denoising rule, 0 for a flow that is trained generatively only; pairs: how many (t, noise) that rule has;
-    arguments and initial: as for train_autoencoder.
+    kind: the autoencoder, "autoencoder" or "vae", whose latents lie at latents_path; root: where the images lie, which
+    only the objective's Frechet distance needs; arguments and initial: as for train_autoencoder.
     """
     encoded = latents.load(latents_path, dataset)
     train = encoded.parts["train"]
@@ -57,8 +60,7 @@ def train_flow(
         if initial.description["autoencoder_sha256"] != encoded.autoencoder_sha256:
             raise CheckpointError(f"{latents_path} are latents of another autoencoder than the flow was trained on")
     identity = {
-        "dataset": dataset.key, "network": arguments, "autoencoder": kind, "sample_latents": sample_latents,
-        "class_weight": class_weight, "pairs": pairs,
+        "dataset": dataset.key, "network": arguments, "autoencoder": kind, **asdict(objective),
         "autoencoder_sha256": encoded.autoencoder_sha256, "fresh": initial is None,
     }  # fmt: skip
     path = paths.checkpoint_path(dataset.key, "dev", flow_name(kind))
@@ -71,42 +73,74 @@ def train_flow(
     torch.manual_seed(options.seed)
     if initial is None:
         flow = Flow(**arguments)
-        flow.set_statistics(train.sample() if sample_latents else train.mean)
+        flow.set_statistics(train.sample() if objective.sample_latents else train.mean)
     else:
         flow = initial.network
     flow.to(options.device)
 
-    posterior = None
-    if class_weight:
-        bank = calibration.fit_bank(flow, *_standardised(flow, encoded.parts["validation"]), prior, pairs, track)
-        posterior = PosteriorLoss(bank, prior, flow.latent_shape, options.device)
+    state = run.state()
+    companions: dict[str, Stateful] = {}
+    posterior, frechet = None, None
+    if objective.class_weight:
+        chosen = _standardised(flow, encoded.parts["validation"])
+        bank = calibration.fit_bank(flow, *chosen, prior, objective.pairs, track)
+        rivals = calibration.rivals(flow, *chosen, prior, bank, RIVALS, track)
+        posterior = companions["posterior"] = PosteriorLoss(bank, rivals, prior, flow.latent_shape, options.device)
+    if objective.frechet_weight:
+        autoencoder = _autoencoder(dataset, kind, encoded.autoencoder_sha256, options.device)
+        images, labels = _images(dataset, root, options.device)
+        features = EmbeddingNetwork(len(dataset.classes))
+        steps = FEATURE_STEPS if state is None else 0
+        train_classifier(features, images, labels, steps, FEATURE_BATCH, track)
+        frechet = companions["frechet"] = FrechetLoss(autoencoder, features, images, labels, objective.sampler, track)
+        if state is None:
+            frechet.start(flow, labels, track)
+        del images
 
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
         field = cast(Flow, model)
         mean, deviation, labels = batch
-        raw = mean + deviation * parallel.randn_like(mean) if sample_latents else mean
+        raw = mean + deviation * parallel.randn_like(mean) if objective.sample_latents else mean
         dropout = LABEL_DROPOUT if model.training else 0.0
         latents = field.standardise(raw)
-        matching = flow_matching_loss(field, latents, labels, field.null_label, dropout)
-        if posterior is None:
-            return {"loss": matching}
-        cross_entropy = posterior(field, latents, labels)
-        return {"loss": matching + class_weight * cross_entropy, "matching": matching, "class": cross_entropy}
+        losses = {"loss": flow_matching_loss(field, latents, labels, field.null_label, dropout)}
+        losses["matching"] = losses["loss"]
+        if posterior is not None:
+            losses["class"] = posterior(field, latents, labels)
+            losses["loss"] = losses["loss"] + objective.class_weight * losses["class"]
+        if frechet is not None and model.training:
+            losses["frechet"] = frechet(field, labels)
+            losses["loss"] = losses["loss"] + objective.frechet_weight * losses["frechet"]
+        return losses
 
     parts = {part: _rows(encoded.parts[part]) for part in ("validation", "test")}
-    companions: dict[str, Stateful] = {"posterior": posterior} if posterior else {}
-    fit(Job(flow, _rows(train), losses_of, parts, companions), run, run.state(), track)
+    fit(Job(flow, _rows(train), losses_of, parts, companions), run, state, track)
     parallel.wait()
     if parallel.is_first():
         average = checkpoints.load(path, Flow, options.device).network
         validation = _standardised(average, encoded.parts["validation"])
-        classifier = calibration.calibrate(average, *validation, prior, pairs, track)
+        classifier = calibration.calibrate(average, *validation, prior, objective.pairs, track)
         run.finish(average, classifier=classifier)
         report(
             f"validation accuracy {in_words(classifier['validation']['accuracy'])}: {classifier['rule']} is the rule"
         )
     parallel.wait()
     return path
+
+
+def _autoencoder(dataset: datasets.Dataset, kind: str, sha256: str, device: torch.device) -> AutoEncoder:
+    """The autoencoder whose latents the flow learns, frozen; CheckpointError where it is neither dev nor main."""
+    versions: tuple[paths.Version, ...] = ("dev", "main")
+    for path in (paths.checkpoint_path(dataset.key, version, kind) for version in versions):
+        if path.is_file() and paths.sha256(path) == sha256:
+            return checkpoints.load(path, AutoEncoder, device).network.requires_grad_(False)
+    raise CheckpointError(f"neither the dev nor the main {kind} of {dataset.key} is the one that made the latents")
+
+
+def _images(dataset: datasets.Dataset, root: Path, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Training images uint8 (N, 1, 28, 28) and labels (N,)."""
+    data = datasets.load(dataset, root, "train")
+    return torch.from_numpy(data.images)[:, None].to(device), torch.from_numpy(data.labels).to(device)
 
 
 def _rows(part: latents.LatentPart) -> TensorRows:

@@ -20,11 +20,18 @@ class VelocityField(Protocol):
 
 
 class PosteriorLoss:
-    """Cross-entropy of p(y | z) by the denoising rule with one bank of pairs and a uniform or given prior."""
+    """Cross-entropy of p(y | z) by the denoising rule, among each class and its rivals."""
 
     def __init__(
-        self, bank: DenoisingBank, prior: list[float], latent_shape: tuple[int, ...], device: torch.device
+        self,
+        bank: DenoisingBank,
+        rivals: Tensor,
+        prior: list[float],
+        latent_shape: tuple[int, ...],
+        device: torch.device,
     ) -> None:
+        """rivals: int64 (C, M), for each class itself and those that are hardest to tell from it."""
+        self._rivals = rivals.to(device)
         drawn = noise.normal(bank.seed, 0, len(bank.times), latent_shape)
         self._noise = torch.from_numpy(drawn).to(device)
         self._times = torch.tensor(bank.times, device=device)
@@ -32,28 +39,30 @@ class PosteriorLoss:
         self._log_prior = torch.tensor(prior, device=device).log()
 
     def state_dict(self) -> dict[str, Any]:
-        """The weights of the pairs, which are the first flow's, to resume from."""
-        return {"weights": self._weights}
+        """What was found out with the flow that tuning went on from."""
+        return {"weights": self._weights, "rivals": self._rivals}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state that state_dict gave."""
-        self._weights = state["weights"].to(self._times.device)
+        self._weights, self._rivals = (state[name].to(self._times.device) for name in ("weights", "rivals"))
 
     def __call__(self, velocity: VelocityField, latents: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy in nats, a scalar, of standardised latents (N, C, H, W) and labels (N,)."""
-        errors = denoising_errors(velocity, latents, self._times, self._noise, len(self._log_prior))
-        scores = -torch.einsum("nkc,k->nc", errors.float(), self._weights)
-        return F.cross_entropy(scores + self._log_prior, labels)
+        candidates = self._rivals[labels]
+        errors = denoising_errors(velocity, latents, self._times, self._noise, candidates)
+        scores = -torch.einsum("nkm,k->nm", errors.float(), self._weights)
+        return F.cross_entropy(scores + self._log_prior[candidates], torch.zeros_like(labels))
 
 
-def denoising_errors(velocity: VelocityField, z: Tensor, times: Tensor, noise: Tensor, classes: int) -> Tensor:
-    """What runtime.bayes.denoising_errors computes, with gradients: (N, K, classes)."""
+def denoising_errors(velocity: VelocityField, z: Tensor, times: Tensor, noise: Tensor, candidates: Tensor) -> Tensor:
+    """What runtime.bayes.denoising_errors computes, with gradients, for classes (N, M) of each latent: (N, K, M)."""
+    count = candidates.shape[1]
     t = times.view(1, -1, *[1] * (z.ndim - 1))
     x = ((1 - t) * noise + t * z[:, None]).flatten(0, 1)
     target = (z[:, None] - noise).unsqueeze(2).flatten(3)
     found = velocity(
-        x.repeat_interleave(classes, 0),
-        times.repeat(len(z)).repeat_interleave(classes),
-        torch.arange(classes, device=z.device).repeat(len(x)),
+        x.repeat_interleave(count, 0),
+        times.repeat(len(z)).repeat_interleave(count),
+        candidates.repeat_interleave(len(times), 0).flatten(),
     )
-    return (found.view(len(z), len(times), classes, -1) - target).square().mean(-1)
+    return (found.view(len(z), len(times), count, -1) - target).square().mean(-1)

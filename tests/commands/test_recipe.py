@@ -144,5 +144,8 @@ def test_shipped_bundles_have_the_defaults_of_their_recipes():
         assert wanted["dataset"] == DATASETS[name].name
         for key, value in wanted["export"].items():
             assert getattr(shipped.defaults, key) == value
-        assert shipped.manifest["provenance"]["flow"]["total_epochs"] == wanted["flow"]["total_epochs"]
-        assert shipped.manifest["provenance"][wanted["autoencoder"]["model"]]["alpha"] == wanted["autoencoder"]["alpha"]
+        last = wanted.get("tuning", wanted["flow"])
+        assert shipped.manifest["provenance"]["flow"]["total_epochs"] == last["total_epochs"]
+        shares = recipe.FOLDER / f"{wanted['autoencoder'].get('from', name)}.toml"
+        autoencoder = tomllib.loads(shares.read_text())["autoencoder"]
+        assert shipped.manifest["provenance"][autoencoder["model"]]["alpha"] == autoencoder["alpha"]

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import runtime
+from runtime import datasets
 from runtime import model as model_module
 from runtime.errors import ProviderError
 
@@ -67,7 +68,9 @@ def test_gaussian_flow_generates_its_gaussian(gaussian):
     np.testing.assert_allclose(z.var(0), flow.element_variance.numpy(), rtol=0.15)
 
 
-@pytest.mark.parametrize("settings", [{}, {"diffusion": 1.0, "steps": 4}, {"weight": 1.0}, {"weight": 3.0}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"diffusion": 1.0, "steps": 4}, {"weight": 1.0}, {"weight": 3.0, "guidance_start": 0.4}]
+)
 def test_an_image_is_the_same_whatever_the_batch(shipped, settings):
     together = shipped.generate(LABELS, seed=5, **settings)
     alone = np.concatenate([shipped.generate([label], seed=5, first=i, **settings) for i, label in enumerate(LABELS)])
@@ -128,6 +131,7 @@ def test_float_images_are_taken(shipped):
         ({"labels": [1], "weight": math.inf}, "weight"),
         ({"labels": [1], "diffusion": math.nan}, "diffusion"),
         ({"labels": [1], "diffusion": 10.1}, "diffusion"),
+        ({"labels": [1], "guidance_start": 1.1}, "guidance_start"),
         ({"labels": [1], "first": -1}, "first"),
     ],
 )
@@ -192,3 +196,25 @@ def test_missing_providers_list_those_there(gaussian_bundle):
             runtime.load(gaussian_bundle, threads=threads)
     with pytest.raises(ValueError, match="list"):
         runtime.load(gaussian_bundle, providers="CPUExecutionProvider")
+
+
+def test_guidance_counts_from_its_start_on(shipped):
+    plain = shipped.sample_latents(LABELS, weight=1.0)
+    np.testing.assert_array_equal(shipped.sample_latents(LABELS, weight=3.0, guidance_start=1.0), plain)
+    late, whole = (shipped.sample_latents(LABELS, weight=3.0, guidance_start=start) for start in (0.5, 0.0))
+    assert 0 < np.abs(late - plain).mean() < np.abs(whole - plain).mean()
+
+
+def test_a_path_goes_from_noise_to_the_image(shipped):
+    path = shipped.generate_path(LABELS, seed=3, steps=4)
+    assert path.shape == (len(LABELS), 5, 28, 28)
+    np.testing.assert_array_equal(path[:, -1], shipped.generate(LABELS, seed=3, steps=4))
+
+
+def test_noise_is_unlike_the_training_data(shipped, root):
+    test = datasets.load(datasets.find("MNIST"), root, "test").images
+    noise = np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8)
+    known, strange = shipped.log_density(test), shipped.log_density(noise)
+    assert known.min() > strange.max()
+    assert shipped.is_unlike_training(known).mean() < 0.1
+    assert shipped.is_unlike_training(strange).all()

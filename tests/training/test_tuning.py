@@ -26,7 +26,8 @@ def test_errors_are_those_of_the_runtime():
     flow = flow_of()
     z, times = torch.randn(5, *flow.latent_shape), torch.tensor([0.2, 0.7])
     drawn = noise.normal(0, 0, 2, flow.latent_shape)
-    found = denoising_errors(flow, z, times, torch.from_numpy(drawn), CLASSES)
+    every = torch.arange(CLASSES).expand(5, -1)
+    found = denoising_errors(flow, z, times, torch.from_numpy(drawn), every)
     wanted = bayes.denoising_errors(NumpyFlow(flow).velocity, z.numpy(), times.numpy(), drawn, CLASSES)
     np.testing.assert_allclose(found.detach(), wanted, rtol=1e-4)
 
@@ -36,7 +37,8 @@ def test_tuning_teaches_a_flow_to_read_classes():
     labels = torch.arange(90) % CLASSES
     latents = 0.3 * torch.randn(90, *flow.latent_shape) + labels.view(-1, 1, 1, 1)
     prior = [1 / CLASSES] * CLASSES
-    posterior = PosteriorLoss(calibration.plain_bank(4), prior, flow.latent_shape, torch.device("cpu"))
+    rivals = torch.tensor([[0, 1, 2], [1, 0, 2], [2, 1, 0]])
+    posterior = PosteriorLoss(calibration.plain_bank(4), rivals, prior, flow.latent_shape, torch.device("cpu"))
     optimiser = torch.optim.Adam(flow.parameters(), 1e-2)
     losses = []
     for _ in range(60):
@@ -46,6 +48,16 @@ def test_tuning_teaches_a_flow_to_read_classes():
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.2 < losses[0]
+
+
+def test_rivals_are_a_class_and_those_it_is_taken_for():
+    flow = flow_of()
+    labels = torch.arange(30) % CLASSES
+    latents = torch.randn(30, *flow.latent_shape)
+    found = calibration.rivals(flow, latents, labels, [1 / CLASSES] * CLASSES, calibration.plain_bank(4), 2)
+    assert found.shape == (CLASSES, 2)
+    assert found[:, 0].tolist() == [0, 1, 2]
+    assert all(len(set(row)) == 2 for row in found.tolist())
 
 
 def test_a_probe_learns_in_training_only_and_gives_gradients_to_latents_only():

@@ -18,7 +18,7 @@ from commands.progress import track
 from evaluation.accuracy import measure_accuracy
 from evaluation.evaluator import WHICH, Evaluator
 from evaluation.pictures import draw_nearest
-from evaluation.samples import FIGURES, Judge, sampled_memorisation
+from evaluation.samples import FIGURES, Judge, Memorisation
 from runtime import images as pictures
 from runtime.bundle import record_measurements
 from runtime.datasets import LabelledImages, Part
@@ -45,12 +45,13 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
         require_training()
     wanted, train = load_data(choice.dataset, root, extent.part), load_data(choice.dataset, root, "train")
     judges = {which: Judge(Evaluator(choice.dataset, which, choice.threads), wanted, train) for which in WHICH}
+    memorisation = Memorisation(wanted.images, train.images)
     with opened(choice) as model:
         runs: list[dict[str, Figures]] = []
         for seed in track(range(extent.seeds), extent.seeds, "judging seeds"):
             samples = LabelledImages(model.generate(wanted.labels, seed=seed, **settings), wanted.labels)
             runs.append({which: judge(samples) for which, judge in judges.items()})
-            runs[-1]["other"] = {"memorisation": sampled_memorisation(samples.images, wanted.images, train.images)}
+            runs[-1]["other"] = {"memorisation": memorisation(samples.images)}
             if extent.nearest and seed == 0:
                 page = draw_nearest(samples.images, train.images)
                 pictures.save_png(page, extent.nearest, {"bundle": model.bundle.name, "seed": seed, **settings})

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.evaluator import Evaluator, Reading
-from evaluation.figures import frechet_distance, memorisation, prdc
+from evaluation.figures import frechet_distance, prdc, typical_distance
 from runtime.datasets import LabelledImages
 from runtime.errors import DataError
 
@@ -37,13 +37,20 @@ class Judge:
         return found | {"frechet_multiple": found["frechet_distance"] / self._floor}
 
 
-def sampled_memorisation(
-    samples: NDArray[np.uint8], real: NDArray[np.uint8], train: NDArray[np.uint8], count: int = MEMORISATION_COUNT
-) -> float:
-    """figures.memorisation of `count` samples and as many real images, drawn at random."""
-    order = np.random.default_rng(0)
-    chosen = (side[order.permutation(len(side))[:count]] for side in (samples, real))
-    return memorisation(next(chosen), next(chosen), train)
+class Memorisation:
+    """The median pixel distance to the nearest training image over that of real images that were not trained on."""
+
+    def __init__(self, real: NDArray[np.uint8], train: NDArray[np.uint8], count: int = MEMORISATION_COUNT) -> None:
+        """`count` images of each side are enough."""
+        self._train, self._count = train, count
+        self._real = typical_distance(self._some(real), train)
+
+    def __call__(self, samples: NDArray[np.uint8]) -> float:
+        """Near or above 1 for new images, near 0 for copies of training images."""
+        return typical_distance(self._some(samples), self._train) / self._real
+
+    def _some(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return images[np.random.default_rng(0).permutation(len(images))[: self._count]]
 
 
 def stand_in(train: LabelledImages, labels: NDArray[np.int64]) -> LabelledImages:

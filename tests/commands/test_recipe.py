@@ -12,6 +12,7 @@ from evaluation.accuracy import measure_accuracy
 from runtime import bundle as bundles
 from runtime.datasets import DATASETS, LabelledImages, find, load, read_idx
 from tests.make_data import write_idx
+from training import train_flow
 
 TINY = """
 dataset = "MNIST"
@@ -38,6 +39,13 @@ batch_size = 64
 sample_latents = true
 class_weight = 0.5
 pairs = 3
+[finishing]
+total_epochs = 1
+batch_size = 64
+lr = 1e-4
+class_weight = 0.5
+pairs = 3
+frechet_weight = 0.02
 [export]
 steps = 3
 weight = 1.5
@@ -64,6 +72,7 @@ steps = 2
 def folder(tmp_path, monkeypatch):
     (tmp_path / "tiny.toml").write_text(TINY)
     monkeypatch.setattr(recipe, "FOLDER", tmp_path)
+    monkeypatch.setattr(train_flow, "FEATURE_STEPS", 2)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -78,9 +87,12 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root):
     assert (bundle.defaults.steps, bundle.defaults.weight, bundle.defaults.diffusion) == (3, 1.5, 0.5)
     assert bundle.manifest["provenance"]["vae"]["alpha"] == 0.5
     flow = bundle.manifest["provenance"]["flow"]
-    assert (flow["class_weight"], flow["before"]["class_weight"]) == (0.5, 0)
-    assert flow["before"]["milestones"] == [1]
-    assert flow["before"]["sample_latents"]
+    assert (flow["frechet_weight"], flow["sampler"]["weight"]) == (0.02, 1.5)
+    assert (flow["before"]["frechet_weight"], flow["before"]["class_weight"]) == (0, 0.5)
+    generative = flow["before"]["before"]
+    assert generative["class_weight"] == 0
+    assert generative["milestones"] == [1]
+    assert generative["sample_latents"]
     assert len(bundle.bank.times) == 3
 
 
@@ -89,7 +101,7 @@ def test_a_complete_recipe_is_not_trained_again(folder, root, capsys):
     before = bundles.read(folder / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"]
     capsys.readouterr()
     run(root, promote=True, resume=True)
-    assert capsys.readouterr().out.count("is complete") == 3
+    assert capsys.readouterr().out.count("is complete") == 4
     assert bundles.read(folder / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"] == before
 
 
@@ -144,7 +156,7 @@ def test_shipped_bundles_have_the_defaults_of_their_recipes():
         assert wanted["dataset"] == DATASETS[name].name
         for key, value in wanted["export"].items():
             assert getattr(shipped.defaults, key) == value
-        last = wanted.get("tuning", wanted["flow"])
+        last = next(wanted[stage] for stage in ("finishing", "tuning", "flow") if stage in wanted)
         assert shipped.manifest["provenance"]["flow"]["total_epochs"] == last["total_epochs"]
         shares = recipe.FOLDER / f"{wanted['autoencoder'].get('from', name)}.toml"
         autoencoder = tomllib.loads(shares.read_text())["autoencoder"]

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from evaluation.evaluator import Evaluator
-from evaluation.figures import frechet_distance, memorisation, nearest_rows, prdc
-from evaluation.samples import Judge, matching_rows, stand_in
+from evaluation.figures import frechet_distance, nearest_rows, prdc
+from evaluation.samples import Judge, Memorisation, matching_rows, stand_in
 from runtime import datasets
 from runtime.datasets import LabelledImages
 
@@ -64,8 +64,9 @@ def test_nearest_rows_are_those_of_a_search_through_all():
 
 def test_memorisation_tells_copies_from_new_images(root, mnist):
     test, train = (datasets.load(mnist, root, part).images for part in ("test", "train"))
-    assert memorisation(train[:50], test, train) < 0.01
-    assert memorisation(test[:60], test[60:], train) == pytest.approx(1, abs=0.15)
+    memorisation = Memorisation(test, train)
+    assert memorisation(train[:50]) < 0.01
+    assert memorisation(test[:60]) == pytest.approx(1, abs=0.15)
 
 
 @pytest.mark.parametrize("which", ["first", "second"])

@@ -14,7 +14,7 @@ from runtime import datasets, images
 # Flags of `train` that are fields of training.options.Options.
 RUN = (
     "lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay",
-    "precision", "compile", "patience", "resume", "seed", "num_workers",
+    "precision", "compile", "clip", "patience", "resume", "seed", "num_workers",
 )  # fmt: skip
 # And those that are fields of commands.train.Training as they are.
 TRAINING = (
@@ -229,6 +229,13 @@ def training_options(command: Command) -> Command:
             help="Of matrix products and convolutions in training; weights stay float32.",
         ),
         click.option("--compile", is_flag=True, help="Run the network and its losses through torch.compile."),
+        click.option(
+            "--clip",
+            type=Number(0, 1e6),
+            default=0.0,
+            show_default=True,
+            help="Norm to which longer gradients are shortened; 0: none are.",
+        ),
         click.option(
             "--patience",
             type=click.IntRange(0),

@@ -143,6 +143,8 @@ def _train_epoch(
         optimiser.zero_grad()
         losses["loss"].backward()
         parallel.average_gradients(model.parameters())
+        if options.clip:
+            nn.utils.clip_grad_norm_(model.parameters(), options.clip)
         optimiser.step()
         average.update_parameters(model)
         for name, value in losses.items():

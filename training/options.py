@@ -48,6 +48,7 @@ class Options:
     """batch_size is of the joined batch, where several processes train together.
 
     precision: of matrix products and convolutions, while weights stay float32; compile: by torch.compile;
+    clip: norm to which longer gradients are shortened (0: none are);
     patience: stop after so many epochs without a better validation loss, and keep the best epoch (0: never);
     resume: go on from the snapshot of an interrupted run.
     """
@@ -62,6 +63,7 @@ class Options:
     ema_decay: float = 0.999
     precision: Precision = "float32"
     compile: bool = False
+    clip: float = 0.0
     patience: int = 0
     resume: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -74,5 +76,8 @@ class Options:
 
     def described(self) -> dict[str, object]:
         """What decides the result, as JSON values."""
-        names = ("lr", "total_epochs", "batch_size", "gamma", "seed", "ema_decay", "precision", "compile", "patience")
+        names = (
+            "lr", "total_epochs", "batch_size", "gamma", "seed", "ema_decay", "precision", "compile", "clip",
+            "patience",
+        )  # fmt: skip
         return {name: getattr(self, name) for name in names} | {"milestones": list(self.milestones)}

@@ -16,7 +16,7 @@ from commands.data import load_data
 from commands.models import Choice, opened, require_training
 from commands.progress import track
 from evaluation.accuracy import measure_accuracy
-from evaluation.evaluator import WHICH, Evaluator
+from evaluation.evaluator import WHICH, Evaluator, shipped
 from evaluation.pictures import draw_nearest
 from evaluation.samples import FIGURES, Judge, Memorisation
 from runtime import images as pictures
@@ -44,7 +44,8 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
     if extent.train_networks:
         require_training()
     wanted, train = load_data(choice.dataset, root, extent.part), load_data(choice.dataset, root, "train")
-    judges = {which: Judge(Evaluator(choice.dataset, which, choice.threads), wanted, train) for which in WHICH}
+    evaluators = {which: Evaluator(choice.dataset, which, choice.threads) for which in shipped(choice.dataset)}
+    judges = {which: Judge(evaluator, wanted, train) for which, evaluator in evaluators.items()}
     memorisation = Memorisation(wanted.images, train.images)
     with opened(choice) as model:
         runs: list[dict[str, Figures]] = []
@@ -61,7 +62,7 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
             "part": extent.part,
             "samples": len(wanted.images),
             "seeds": extent.seeds,
-            **{which: _summary([run[which] for run in runs], judges[which]) for which in WHICH},
+            **{which: _summary([run[which] for run in runs], judges[which]) for which in judges},
             "other": _summary([run["other"] for run in runs], None),
             "accuracy": measure_accuracy(model, wanted, track=track)["accuracy"],
             "rule": model.bundle.defaults.rule,
@@ -118,7 +119,7 @@ def _summary(runs: Sequence[Figures], judge: Judge | None) -> dict[str, Any]:
 
 def _table(result: Mapping[str, Any]) -> list[str]:
     lines = []
-    for which in WHICH:
+    for which in filter(result.get, WHICH):
         judged = result[which]
         lines.append(f"{which} evaluator, which reads {judged['accuracy']:.4f} of the real images right")
         lines.append(f"{'':20s}{'samples':>10s}{'spread':>10s}{'real':>10s}")

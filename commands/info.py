@@ -100,5 +100,11 @@ def _pairs(values: dict[str, Any]) -> str:
 def _trained(provenance: dict[str, Any]) -> str:
     networks = {name: facts for name, facts in provenance.items() if name != "versions"}
     return "; ".join(
-        f"{name} {facts['total_epochs']} epochs, checkpoint {facts['sha256'][:12]}" for name, facts in networks.items()
+        f"{name} {_epochs(facts)} epochs, checkpoint {facts['sha256'][:12]}" for name, facts in networks.items()
     )
+
+
+def _epochs(facts: dict[str, Any]) -> str:
+    """Of every training that a checkpoint has been through, the first one first."""
+    before = facts.get("before")
+    return f"{_epochs(before)} + {facts['total_epochs']}" if before else str(facts["total_epochs"])

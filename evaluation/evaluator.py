@@ -34,6 +34,14 @@ def file_name(dataset: Dataset, which: Which) -> str:
     return f"{dataset.key}.onnx" if which == "first" else f"{dataset.key}-{which}.onnx"
 
 
+def shipped(dataset: Dataset) -> tuple[Which, ...]:
+    """The evaluators there are for a data set; DataError where there are none."""
+    found = tuple(which for which in WHICH if (FOLDER / file_name(dataset, which)).is_file())
+    if not found:
+        raise DataError(f"there is no evaluator for {dataset.key} in {FOLDER}")
+    return found
+
+
 class Evaluator:
     """Reads uint8 images (N, 28, 28)."""
 

@@ -24,7 +24,7 @@ from training.options import FlowObjective
 PAIRS = FlowObjective.pairs
 FIRST_TIME, LAST_TIME = 0.05, 0.95
 LIKELIHOOD_STEPS = 8
-COMPARED = 735_000  # latents x classes x elements on which the rules are compared; the exact likelihood is slow
+COMPARED = 200_000  # latents x classes x elements on which the rules are compared; the exact likelihood is slow
 FITTED_ROWS = 50_000  # and on which the denoising weights are fitted
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 2.0**-5, 2.0**10
 MOST_LOG_WEIGHT = 10.0  # where few images are told apart without error, weights would grow for ever

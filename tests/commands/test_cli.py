@@ -104,6 +104,52 @@ def test_test_measures_accuracy_without_torch(tmp_path, root):
     assert "accuracy" in run(f"test --root {root} --rule ode", tmp_path).stdout
 
 
+def test_test_measures_calibration_likelihood_and_strangers(tmp_path, root):
+    found = json.loads(run(f"test --root {root} --against FashionMNIST --against noise --json", tmp_path).stdout)
+    assert 0 <= found["calibration_error"] < 0.2
+    assert found["log_likelihood"]["bits_per_dimension"] == pytest.approx(
+        -found["log_likelihood"]["nats"] / (49 * np.log(2)), rel=1e-5
+    )
+    assert min(found["separation"].values()) > 0.95
+    assert sum(map(sum, found["confusion"])) == 120
+    assert set(found["class_accuracy"]) == set("0123456789")
+
+
+def test_confusions_are_drawn(tmp_path, root):
+    assert "most frequent mistakes" in run(f"test --root {root} --confusion confusion.png", tmp_path).stdout
+    width, height = picture(tmp_path / "confusion.png")[0]
+    assert width == height > 200
+
+
+def test_a_path_from_noise_is_drawn(tmp_path):
+    run("generate --path --height 3 --steps 5 --output path.png", tmp_path)
+    assert picture(tmp_path / "path.png")[0] == (6 * 80 + 4, 3 * 80 + 4)
+
+
+def test_classify_knows_what_is_no_digit(tmp_path, root):
+    from runtime import datasets
+
+    digit = datasets.load(datasets.find("MNIST"), root, "test").images[0]
+    noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    for name, image in (("digit", digit), ("noise", noise)):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    lines = run("classify digit.png noise.png --invert no", tmp_path).stdout.splitlines()
+    assert ["unlike" in line for line in lines] == [False, True]
+    images = json.loads(run("classify digit.png noise.png --invert no --json", tmp_path).stdout)["images"]
+    assert [image["unlike_training_data"] for image in images] == [False, True]
+
+
+def test_evaluate_judges_samples_beside_real_images(tmp_path, root):
+    command = f"evaluate --root {root} --seeds 2 --nearest nearest.png"
+    found = json.loads(run(f"{command} --json", tmp_path).stdout)
+    for which in ("first", "second"):
+        assert found[which]["mean"]["fidelity"] > 0.9
+        assert found[which]["real"]["frechet_multiple"] == 1
+    assert 0.5 < found["other"]["mean"]["memorisation"] < 2
+    assert picture(tmp_path / "nearest.png")[0] == (10 * 80 + 4, 8 * 80 + 4)
+    assert "memorisation" in run(command, tmp_path).stdout
+
+
 def test_reconstruction_draws_pairs(tmp_path, root):
     run(f"test-reconstruction --root {root} --height 2 --width 2 --output pairs.png", tmp_path)
     assert picture(tmp_path / "pairs.png")[0] == (4 * 80 + 4, 2 * 80 + 4)
@@ -145,6 +191,11 @@ WRONG = [
     "generate --height 1000 --width 1000 --scale 10",
     "generate --device cuda",
     "evaluate --model-version dev --record",
+    "evaluate --nearest page.txt",
+    "test --confusion gone/page.png",
+    "test --against CIFAR",
+    "generate --path --output a.npz",
+    "generate --guidance-start 2",
     "generate --output nowhere/page.png",
     "generate extra",
     "classify",

@@ -1,0 +1,23 @@
+import numpy as np
+
+from evaluation import trained
+from runtime import datasets
+from runtime.datasets import LabelledImages
+
+
+def test_a_network_tells_noise_from_digits(root, mnist, monkeypatch):
+    monkeypatch.setattr(trained, "TWO_SAMPLE_STEPS", 30)
+    test = datasets.load(mnist, root, "test")
+    noise = np.random.default_rng(0).integers(0, 256, test.images.shape, np.uint8)
+    assert trained.two_sample_accuracy(LabelledImages(noise, test.labels), test) > 0.9
+
+
+def test_a_network_learns_from_other_images_only(root, mnist, monkeypatch):
+    monkeypatch.setattr(trained, "LEARNING_STEPS", 60)
+    train, test = (datasets.load(mnist, root, part) for part in ("train", "test"))
+    assert trained.learning_accuracy(train, test, 10) > 0.6
+
+
+def test_learning_labels_have_the_frequencies_of_training():
+    found = trained.learning_labels(np.array([0, 0, 1]), 3000)
+    assert np.bincount(found).tolist() == [2000, 1000]

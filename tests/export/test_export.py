@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from export import onnx_files, verify
-from export.bundles import SamplingDefaults, export_bundle
+from export.bundles import export_bundle
 from export.graphs import bundle_graphs, fold_batch_norms
 from runtime import bundle as bundles
 from runtime.errors import ToolkitError
@@ -12,6 +12,7 @@ from tests.gaussian import gaussian_flow, save_checkpoints
 from training import checkpoints, paths
 from training.autoencoders import AutoEncoder, VarAutoEncoder
 from training.flows import Flow
+from training.options import Sampling
 
 NETWORKS = [
     (VarAutoEncoder, {}, {}),
@@ -69,7 +70,7 @@ def source(tmp_path, monkeypatch):
 
 def test_export_is_whole_or_not_at_all(tmp_path, source, monkeypatch):
     folder = tmp_path / "bundle"
-    export_bundle(source, folder, SamplingDefaults(steps=3))
+    export_bundle(source, folder, Sampling(steps=3))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def fail(*_):
@@ -77,7 +78,7 @@ def test_export_is_whole_or_not_at_all(tmp_path, source, monkeypatch):
 
     monkeypatch.setattr(verify, "check_use", fail)
     with pytest.raises(verify.ExportMismatchError):
-        export_bundle(source, folder, SamplingDefaults(steps=5))
+        export_bundle(source, folder, Sampling(steps=5))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoints"]
     assert bundles.read(folder).defaults.steps == 3

@@ -61,20 +61,22 @@ class Scorer:
         return bayes.denoising_scores(self.denoising_errors(z), self._weights)
 
     def _likelihood(self, z: Floats) -> Floats:
-        return self._log_density(z, self._velocity_and_divergence)
+        return self._log_densities(z, self._velocity_and_divergence, np.arange(self._classes))
 
     def _unconditional(self, z: Floats) -> Floats:
-        no_class = np.full(len(z), self._classes)
-        return bayes.log_density(
-            lambda x, t: self._velocity_and_divergence(x, np.full(len(x), t), no_class), z, self._steps
-        )
+        densities = self._log_densities(z, self._velocity_and_divergence, np.array([self._classes]))
+        return densities[:, 0]
 
     def _noise_norm(self, z: Floats) -> Floats:
-        return self._log_density(z, lambda x, t, labels: (self._velocity(x, t, labels), np.zeros(len(x))))
+        def without_divergence(x: Floats, t: Floats, labels: NDArray[np.int64]) -> tuple[Floats, Floats]:
+            return self._velocity(x, t, labels), np.zeros(len(x))
 
-    def _log_density(self, z: Floats, field: VelocityAndDivergence) -> Floats:
-        labels = np.tile(np.arange(self._classes), len(z))
+        return self._log_densities(z, without_divergence, np.arange(self._classes))
+
+    def _log_densities(self, z: Floats, field: VelocityAndDivergence, labels: NDArray[np.int64]) -> Floats:
+        """Of every latent (N, ...) under every label (M,): (N, M)."""
+        each = np.tile(labels, len(z))
         found = bayes.log_density(
-            lambda x, t: field(x, np.full(len(x), t), labels), np.repeat(z, self._classes, axis=0), self._steps
+            lambda x, t: field(x, np.full(len(x), t), each), np.repeat(z, len(labels), axis=0), self._steps
         )
-        return found.reshape(len(z), self._classes)
+        return found.reshape(len(z), len(labels))

@@ -19,6 +19,7 @@ RUN = (
 # And those that are fields of commands.train.Training as they are.
 TRAINING = (
     "root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs", "frechet_weight",
+    "adversarial_weight",
 )  # fmt: skip
 # Those of runtime.model.Sampling.
 SAMPLING = ("weight", "guidance_start", "diffusion", "steps")
@@ -215,7 +216,14 @@ def training_options(command: Command) -> Command:
             default=0.0,
             show_default=True,
             help="Weight of the distance of samples to real images in a flow's loss: finishing, of the sampler that "
-            "--steps, --weight and --guidance-start describe.",
+            "--steps, --weight and --guidance-start describe. The decoder learns, too.",
+        ),
+        click.option(
+            "--adversarial-weight",
+            type=Number(0, 1000),
+            default=0.0,
+            show_default=True,
+            help="Weight of a critic that tells such samples from real images.",
         ),
         latents_option,
         click.option(

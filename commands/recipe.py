@@ -64,8 +64,9 @@ def run_recipe(
         if stage in recipe:
             _note(line)
             _note(f"{name}: {stage} the flow")
-            common |= {"initial": "dev", "sampler": sampler}
-            line = train(_training(recipe[stage] | {"model": "flow"}, run, **common), promote)
+            table = dict(recipe[stage])
+            common |= {"initial": "dev", "sampler": replace(sampler, **table.pop("sampler", {}))}
+            line = train(_training(table | {"model": "flow"}, run, **common), promote)
     if not promote:
         return f"{line}; --promote would have replaced the main checkpoints and the bundle"
     if not parallel.is_first():

@@ -20,6 +20,7 @@ from export.bundles import Source, export_bundle
 from runtime.datasets import Dataset
 from runtime.tracking import untracked
 from training import checkpoints, latents, parallel, paths
+from training.autoencoders import AutoEncoder
 from training.calibration import PAIRS
 from training.checkpoints import AUTOENCODERS, Checkpoint, Network
 from training.flows import Flow
@@ -48,12 +49,14 @@ class Training:
     sample_latents: bool = False
     pairs: int = PAIRS
     frechet_weight: float = 0.0
+    adversarial_weight: float = 0.0
     sampler: Sampling = field(default_factory=Sampling)
 
     @property
     def objective(self) -> FlowObjective:
         """What a flow minimises."""
-        return FlowObjective(self.sample_latents, self.class_weight, self.pairs, self.frechet_weight, self.sampler)
+        names = ("sample_latents", "class_weight", "pairs", "frechet_weight", "adversarial_weight", "sampler")
+        return FlowObjective(**{name: getattr(self, name) for name in names})
 
     @property
     def kind(self) -> str:
@@ -74,6 +77,9 @@ def train(training: Training, promote: bool | None) -> str:
     """Train one network and, where the user agrees, make its checkpoint the main one; returns a line."""
     arguments = network_arguments(training)
     show = track if parallel.is_first() else untracked
+    draws = training.model == "flow" and training.objective.draws
+    if draws or training.model != "flow":
+        ensure_data(training.dataset, training.root)
     if training.model == "flow":
         path = train_flow(
             training.dataset,
@@ -83,13 +89,12 @@ def train(training: Training, promote: bool | None) -> str:
             training.options,
             training.objective,
             training.root,
-            _initial(training, Flow),
+            _checkpoint(training, training.initial, training.name, Flow),
+            _checkpoint(training, training.initial or "main", training.kind, AutoEncoder) if draws else None,
             click.echo,
             show,
         )
     else:
-        initial = _initial(training, AUTOENCODERS[training.model])
-        ensure_data(training.dataset, training.root)
         path = train_autoencoder(
             training.dataset,
             training.root,
@@ -98,13 +103,15 @@ def train(training: Training, promote: bool | None) -> str:
             training.alpha,
             training.options,
             training.class_weight,
-            initial,
+            _checkpoint(training, training.initial, training.name, AUTOENCODERS[training.model]),
             click.echo,
             show,
         )
     if promote is None:
         promote = agreed(f"Replace the main {training.name} of {training.dataset.key} by this one?")
     if promote and parallel.is_first():
+        if draws:  # and has changed the decoder
+            checkpoints.promote(training.dataset.key, training.kind)
         path = checkpoints.promote(training.dataset.key, training.name)
     parallel.wait()
     return f"{path}: {training.name} of {training.dataset.key}, {training.options.total_epochs} epochs"
@@ -193,10 +200,12 @@ def _check_buildable(network: type[nn.Module], arguments: dict[str, Any]) -> Non
         raise click.UsageError(f"{network.__name__} would have {count:,} parameters; {MAX_PARAMETERS:,} are allowed.")
 
 
-def _initial(training: Training, network: type[Network]) -> Checkpoint[Network] | None:
-    if training.initial is None:
+def _checkpoint(
+    training: Training, version: Version | None, name: str, network: type[Network]
+) -> Checkpoint[Network] | None:
+    if version is None:
         return None
-    path = paths.checkpoint_path(training.dataset.key, training.initial, training.name)
+    path = paths.checkpoint_path(training.dataset.key, version, name)
     if parallel.is_first():
         note(f"going on from {path}")
     return checkpoints.load(path, network, training.options.device)

@@ -66,7 +66,7 @@ def export_bundle(
     autoencoder_checkpoint = checkpoints.load(source.autoencoder_path, AutoEncoder)
     autoencoder, autoencoder_hash = autoencoder_checkpoint.network, paths.sha256(source.autoencoder_path)
     if with_flow:
-        flow_checkpoint, flow_hash = _flow_of(source, autoencoder_hash), paths.sha256(source.flow_path)
+        flow_checkpoint, flow_hash = _flow_of(source, autoencoder), paths.sha256(source.flow_path)
     else:
         flow_checkpoint, flow_hash = _untrained_flow(source.dataset, autoencoder), ""
     flow = flow_checkpoint.network
@@ -132,12 +132,12 @@ def temporary_bundle(source: Source, with_flow: bool = True) -> Iterator[Path]:
         yield folder
 
 
-def _flow_of(source: Source, autoencoder_hash: str) -> Checkpoint[Flow]:
-    """The flow's checkpoint; CheckpointError where it learnt the latents of another autoencoder."""
+def _flow_of(source: Source, autoencoder: AutoEncoder) -> Checkpoint[Flow]:
+    """The flow's checkpoint; CheckpointError where it learnt the latents of another encoder."""
     checkpoint = checkpoints.load(source.flow_path, Flow)
-    if checkpoint.description["autoencoder_sha256"] != autoencoder_hash:
+    if checkpoint.description["encoder_sha256"] != checkpoints.encoder_sha256(autoencoder):
         raise CheckpointError(
-            f"{source.flow_path} was trained on latents of another autoencoder than {source.autoencoder_path}: "
+            f"{source.flow_path} was trained on latents of another encoder than {source.autoencoder_path} has: "
             "encode the data set again and train the flow on it"
         )
     return checkpoint

@@ -70,6 +70,47 @@ def heun(
         yield x
 
 
+def euler(
+    velocity: Velocity,
+    x: Array,
+    times: Sequence[float],
+    diffusion: float = 0.0,
+    noise: Callable[[int], Array] | None = None,
+) -> Iterator[Array]:
+    """Integrate by Euler's method or, with diffusion > 0, that of Euler and Maruyama; as heun, at first order.
+
+    One evaluation a step.
+    """
+    if diffusion and noise is None:
+        raise ValueError("diffusion > 0 needs noise")
+    yield x
+    for step, (t, t_next) in enumerate(pairwise(times)):
+        x = x + (t_next - t) * drift(velocity(x, t), x, t, diffusion)
+        if diffusion and noise:
+            x = x + noise_scale(t, t_next, diffusion) * noise(step)
+        yield x
+
+
+def dpmpp(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[Array]:
+    """Integrate the ODE by DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2); gives the states as heun does.
+
+    It extrapolates the data x + (1 - t) v that the field predicts, in half the log-ratio of signal to noise,
+    log(t / (1 - t)), and has second order with one evaluation a step. The first and the last step, which begin
+    without signal and end without noise, are of first order.
+    """
+    yield x
+    before, length_before = None, math.inf
+    for t, t_next in pairwise(times):
+        data = x + (1 - t) * velocity(x, t)
+        kept = (1 - t_next) / (1 - t)  # of the noise
+        length = math.log(t_next / t / kept) if t > 0 and t_next < 1 else math.inf
+        ahead = 0.0 if before is None or math.inf in (length, length_before) else 0.5 * length / length_before
+        extrapolated = data if before is None else data + ahead * (data - before)
+        x = kept * x + (t_next - t * kept) * extrapolated
+        before, length_before = data, length
+        yield x
+
+
 def last(states: Iterable[Array]) -> Array:
     """The last state that a solver gives."""
     (state,) = deque(states, maxlen=1)

@@ -50,11 +50,12 @@ def save_checkpoints() -> Source:
     source = Source(find("MNIST"), "autoencoder")
     arguments = {"dim1": 4, "dim2": 4, "dim3": 2, "n_layers": 1}
     described = {"total_epochs": 0}
-    checkpoints.save(Checkpoint(AutoEncoder(**arguments).eval(), arguments, described), source.autoencoder_path)
+    autoencoder = AutoEncoder(**arguments).eval()
+    checkpoints.save(Checkpoint(autoencoder, arguments, described), source.autoencoder_path)
     description = {
         "prior": [0.1] * 10,
         "classifier": UNCALIBRATED,
-        "autoencoder_sha256": paths.sha256(source.autoencoder_path),
+        "encoder_sha256": checkpoints.encoder_sha256(autoencoder),
         **described,
     }
     flow = gaussian_flow()

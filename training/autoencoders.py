@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from training.blocks import InvertedBottleneck, SelfAttention, conv_norm_relu
 
 LATENT_SIZE = 7
+# A pixel is a sigmoid stretched to this range and cut at 0 and 1, so that ground and ink can be quite black and white.
+LEAST, MOST = -0.03, 1.01
 
 
 class AutoEncoder(nn.Module):
@@ -54,12 +56,12 @@ class AutoEncoder(nn.Module):
         return self.encoder(images), None
 
     def decode_logits(self, latents: Tensor) -> Tensor:
-        """Log-odds of every pixel being ink, (N, 1, 28, 28)."""
+        """What pixels_of turns into images, (N, 1, 28, 28)."""
         return self.decoder(latents)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images in [0, 1], (N, 1, 28, 28)."""
-        return self.decode_logits(latents).sigmoid()
+        return pixels_of(self.decode_logits(latents))
 
 
 class VarAutoEncoder(AutoEncoder):
@@ -70,3 +72,13 @@ class VarAutoEncoder(AutoEncoder):
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         mean, log_variance = self.encoder(images).chunk(2, dim=1)
         return mean, log_variance.clamp(-12, 4)
+
+
+def pixels_of(logits: Tensor) -> Tensor:
+    """Pixels in [0, 1] of the shape of logits."""
+    return (LEAST + (MOST - LEAST) * logits.sigmoid()).clamp(0, 1)
+
+
+def sigmoids_of(pixels: Tensor) -> Tensor:
+    """The sigmoids of the logits that have these pixels: pixels_of undone, in [0, 1]."""
+    return (pixels - LEAST) / (MOST - LEAST)

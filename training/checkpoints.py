@@ -76,6 +76,11 @@ def load(path: Path, expected: type[Network], device: torch.device | str = "cpu"
     return Checkpoint(network.to(device).eval(), metadata["arguments"], metadata["description"])
 
 
+def encoder_sha256(autoencoder: AutoEncoder) -> str:
+    """The hash by which latents, and the flows that learn them, name the encoder they came from."""
+    return tensor_files.checksum({name: tensor.cpu() for name, tensor in autoencoder.encoder.state_dict().items()}, {})
+
+
 def promote(dataset_key: str, name: str) -> Path:
     """Make the dev checkpoint the main one, with its log; returns its path."""
     return _copy(checkpoint_path(dataset_key, "dev", name), checkpoint_path(dataset_key, "main", name))

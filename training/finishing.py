@@ -1,7 +1,7 @@
-"""Finishing: what a flow draws through its few-step sampler and the decoder is pulled to the statistics of real images.
+"""Finishing: what a flow draws through its few-step sampler and the decoder is pulled towards real images.
 
-Mean and covariance are of a classifier's features beside the label, so that every class has its own mean. The loss is
-the Frechet distance with statistics of the whole population (arXiv 2604.28190): each image's share of its gradient.
+Two losses say where to: the Frechet distance in a classifier's features, and a critic that learns to tell the images
+from real ones. The flow and the decoder learn from both.
 """
 
 from __future__ import annotations
@@ -10,37 +10,126 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from runtime import sampling
 from runtime.tracking import Tracker, untracked
 from training import parallel
+from training.adversary import Adversary, ImageCritic
 from training.autoencoders import AutoEncoder
 from training.flows import Flow
-from training.options import Sampling
-from training.perception import EmbeddingNetwork
+from training.options import FlowObjective, Sampling
+from training.perception import EmbeddingNetwork, train_classifier
 
+FEATURE_STEPS, FEATURE_BATCH = 1500, 128  # of the classifier through whose features the Frechet distance looks
 LABEL_SCALE = 3.0  # of a label's one-hot vector beside the features
-DECAY = 0.99  # of the moments of what is drawn
-BATCH = 256  # images drawn at a step
-FIRST_BATCHES = 60  # whose moments come first
+DECAY_IMAGES = 25_600  # drawn, after which the moments of what is drawn have forgotten all but 1/e
+FIRST_BATCHES, BATCH = 60, 256  # whose moments come first
 LEAST_EIGENVALUE = 1e-4
+CRITIC_STEPS, CRITIC_BATCH = 300, 128  # of the critic, before it is asked
 
 
-class FrechetLoss:
-    """Draws images with a flow and says how to change them for the Frechet distance to real ones to fall."""
+class Drawing(nn.Module):
+    """A flow, its sampler and its decoder as one network; the encoder is frozen, and so are batch statistics."""
+
+    def __init__(self, flow: Flow, autoencoder: AutoEncoder, sampler: Sampling) -> None:
+        super().__init__()
+        self.flow, self.autoencoder, self.sampler = flow, autoencoder, sampler
+        autoencoder.encoder.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Drawing:
+        super().train(mode)
+        self.autoencoder.eval()
+        return self
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Images (N, 1, 28, 28) drawn for labels (N,)."""
+        noise = parallel.randn_like(torch.empty(len(labels), *self.flow.latent_shape, device=labels.device))
+        z = sampling.last(sampling.heun(self._guided(labels), noise, self.sampler.times()))
+        return self.autoencoder.decode(self.flow.unstandardise(z))
+
+    def _guided(self, labels: Tensor) -> sampling.Velocity:
+        flow, weight = self.flow, self.sampler.weight
+        both = torch.cat([labels, torch.full_like(labels, flow.null_label)])
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            if weight == 1 or t < self.sampler.guidance_start:
+                return flow(x, torch.full((len(x),), t, device=x.device), labels)
+            found = flow(torch.cat([x, x]), torch.full((2 * len(x),), t, device=x.device), both)
+            return sampling.guided(found[: len(x)], found[len(x) :], weight)
+
+        return velocity
+
+
+class Finishing:
+    """The losses of what is drawn, and all that learns beside it."""
 
     def __init__(
         self,
-        autoencoder: AutoEncoder,
-        features: EmbeddingNetwork,
+        objective: FlowObjective,
         images: Tensor,
         labels: Tensor,
-        sampler: Sampling,
+        classes: int,
+        fresh: bool = True,
         track: Tracker = untracked,
     ) -> None:
-        """Real images are uint8 (N, 1, 28, 28); autoencoder and features are frozen and on the images' device."""
-        self._autoencoder, self._features, self._sampler = autoencoder, features, sampler
+        """Real images are uint8 (N, 1, 28, 28), on the device where all of it lies; not fresh: a state follows."""
+        self._objective = objective
+        self._features = EmbeddingNetwork(classes)
+        train_classifier(self._features, images, labels, FEATURE_STEPS if fresh else 0, FEATURE_BATCH, track)
+        self._frechet = FrechetLoss(self._features, images, labels, track)
+        self._adversary = Adversary(ImageCritic(classes), images.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run would be another without."""
+        return {
+            "features": self._features.state_dict(),
+            "frechet": self._frechet.state_dict(),
+            "adversary": self._adversary.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state that state_dict gave."""
+        self._features.load_state_dict(state["features"])
+        self._frechet.load_state_dict(state["frechet"])
+        self._adversary.load_state_dict(state["adversary"])
+
+    @torch.no_grad()
+    def start(self, drawing: Drawing, images: Tensor, labels: Tensor, track: Tracker = untracked) -> None:
+        """Take the first moments, and let the critic learn, from images drawn for labels (N,) taken at random."""
+        rows = torch.randint(len(labels), (FIRST_BATCHES, BATCH), device=labels.device)
+        parts = [(drawing(labels[each]), labels[each]) for each in track(rows, FIRST_BATCHES, "drawing")]
+        self._frechet.start(parts)
+        if self._objective.adversarial_weight:
+            rows = torch.randint(len(labels), (CRITIC_STEPS, CRITIC_BATCH), device=labels.device)
+            for each in track(rows, CRITIC_STEPS, "critic"):
+                self._adversary.learn(images[each].float() / 255, drawing(labels[each]), labels[each])
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def __call__(self, drawing: Drawing, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Scalars for as many images drawn as there are real ones, uint8 (N, 1, 28, 28) of the same labels (N,).
+
+        "frechet" has the gradient of the Frechet distance, "drawing" is the weighted sum of both losses.
+        """
+        drawn = drawing(labels)
+        losses = {"frechet": self._frechet(drawn, labels)}
+        total = self._objective.frechet_weight * losses["frechet"]
+        if self._objective.adversarial_weight:
+            losses["adversarial"] = self._adversary.loss(images.float() / 255, drawn, labels)
+            total = total + self._objective.adversarial_weight * losses["adversarial"]
+        return {**losses, "drawing": total}
+
+
+class FrechetLoss:
+    """How to change images for the Frechet distance of their features, beside the label, to real ones' to fall.
+
+    With the label there, every class has its own mean. Statistics are of the whole population (arXiv 2604.28190):
+    the loss is each image's share of the gradient.
+    """
+
+    def __init__(self, features: EmbeddingNetwork, images: Tensor, labels: Tensor, track: Tracker = untracked) -> None:
+        """Real images are uint8 (N, 1, 28, 28); features are frozen and on their device."""
+        self._features = features
         parts = list(zip(images.split(500), labels.split(500), strict=True))
         found = [self._describe(part.float() / 255, of) for part, of in track(parts, len(parts), "real features")]
         described = torch.cat(found).double()
@@ -50,30 +139,26 @@ class FrechetLoss:
         self._moments: list[Tensor] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a run would be another without."""
-        return {"features": self._features.state_dict(), "moments": self._moments, "real": [self._mean, self._root]}
+        """The moments of what is drawn, and real images' statistics."""
+        return {"moments": self._moments, "real": [self._mean, self._root]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state that state_dict gave."""
-        self._features.load_state_dict(state["features"])
         device = self._mean.device
         self._moments = [tensor.to(device) for tensor in state["moments"]]
         self._mean, self._root = (tensor.to(device) for tensor in state["real"])
 
-    @torch.no_grad()
-    def start(self, flow: Flow, labels: Tensor, track: Tracker = untracked) -> None:
-        """Take the first moments from images of labels (N,) drawn at random."""
-        rows = torch.randint(len(labels), (FIRST_BATCHES, BATCH), device=labels.device)
-        drawn = [self._draw(flow, labels[each]) for each in track(rows, FIRST_BATCHES, "drawing")]
-        self._moments = _moments(torch.cat(drawn).double())
+    def start(self, parts: list[tuple[Tensor, Tensor]]) -> None:
+        """Take the first moments, from batches of images drawn and their labels."""
+        self._moments = _moments(torch.cat([self._describe(images, labels) for images, labels in parts]).double())
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def __call__(self, flow: Flow, labels: Tensor) -> Tensor:
-        """A scalar for BATCH images of the first labels (N,), whose gradient is that of the Frechet distance."""
-        found = self._draw(flow, labels[:BATCH])
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        """A scalar for images (N, 1, 28, 28) in [0, 1] and labels (N,), whose gradient is the distance's."""
+        found = self._describe(images, labels)
         with torch.no_grad():
+            fresh = min(1.0, len(labels) * parallel.count() / DECAY_IMAGES)
             new = [parallel.mean(moment) for moment in _moments(found.double())]
-            self._moments = [DECAY * old + (1 - DECAY) * now for old, now in zip(self._moments, new, strict=True)]
+            self._moments = [torch.lerp(old, now, fresh) for old, now in zip(self._moments, new, strict=True)]
             mean, second = self._moments
             values, vectors = torch.linalg.eigh(self._root @ (second - mean[:, None] * mean) @ self._root)
             inverse_root = (vectors * values.clamp_min(LEAST_EIGENVALUE).rsqrt()) @ vectors.T
@@ -84,13 +169,8 @@ class FrechetLoss:
         spread = torch.einsum("ni,ij,nj->n", centred, by_covariance.float(), centred)
         return (centred @ by_mean.float() + spread).mean()
 
-    def _draw(self, flow: Flow, labels: Tensor) -> Tensor:
-        """Features of images drawn with the sampler for labels (N,): (N, D)."""
-        noise = parallel.randn_like(torch.empty(len(labels), *flow.latent_shape, device=labels.device))
-        z = sampling.last(sampling.heun(_guided(flow, labels, self._sampler), noise, self._sampler.times()))
-        return self._describe(self._autoencoder.decode(flow.unstandardise(z)), labels)
-
     def _describe(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Features beside the label: (N, D)."""
         one_hot = LABEL_SCALE * F.one_hot(labels, self._features.classes)
         return torch.cat([self._features.embed(images), one_hot], dim=1)
 
@@ -98,15 +178,3 @@ class FrechetLoss:
 def _moments(rows: Tensor) -> list[Tensor]:
     """The mean (D,) and the mean outer product (D, D) of rows (N, D)."""
     return [rows.mean(0), rows.T @ rows / len(rows)]
-
-
-def _guided(flow: Flow, labels: Tensor, sampler: Sampling) -> sampling.Velocity:
-    both = torch.cat([labels, torch.full_like(labels, flow.null_label)])
-
-    def velocity(x: Tensor, t: float) -> Tensor:
-        if sampler.weight == 1 or t < sampler.guidance_start:
-            return flow(x, torch.full((len(x),), t, device=x.device), labels)
-        found = flow(torch.cat([x, x]), torch.full((2 * len(x),), t, device=x.device), both)
-        return sampling.guided(found[: len(x)], found[len(x) :], sampler.weight)
-
-    return velocity

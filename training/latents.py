@@ -37,10 +37,10 @@ class LatentPart:
 
 @dataclass(frozen=True)
 class Latents:
-    """The parts of an encoded data set, and which checkpoint encoded it."""
+    """The parts of an encoded data set, and which encoder made it (checkpoints.encoder_sha256)."""
 
     parts: dict[datasets.Part, LatentPart]
-    autoencoder_sha256: str
+    encoder_sha256: str
 
 
 def path_of(dataset: datasets.Dataset, root: Path, kind: str) -> Path:
@@ -71,7 +71,7 @@ def encode_dataset(
         tensors[f"{part}.labels"] = torch.from_numpy(data.labels)
     mean = tensors["train.mean"]
     tensors["statistics.mean"], tensors["statistics.std"] = mean.mean((0, 2, 3)), mean.std((0, 2, 3))
-    source = {"dataset": dataset.key, "kind": kind, "sha256": paths.sha256(checkpoint)}
+    source = {"dataset": dataset.key, "kind": kind, "encoder_sha256": checkpoints.encoder_sha256(model)}
     tensor_files.write(output, tensors, {"source": source})
 
 
@@ -90,12 +90,12 @@ def load(path: Path, dataset: datasets.Dataset) -> Latents:
             part: LatentPart(tensors[f"{part}.mean"], tensors.get(f"{part}.log_variance"), tensors[f"{part}.labels"])
             for part in datasets.PARTS
         }
-        found, sha256 = source["dataset"], source["sha256"]
+        found, encoder = source["dataset"], source["encoder_sha256"]
     except KeyError as error:
         raise DataError(f"{path} holds no latents: it lacks {error}") from error
     if found != dataset.key:
         raise DataError(f"{path} holds latents of {found}, not of {dataset.key}")
-    return Latents(parts, sha256)
+    return Latents(parts, encoder)
 
 
 @torch.no_grad()

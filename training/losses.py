@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training import parallel
 from training.adversary import Adversary
-from training.autoencoders import AutoEncoder
+from training.autoencoders import AutoEncoder, pixels_of, sigmoids_of
 from training.probe import LatentProbe
 from training.tuning import VelocityField
 
@@ -29,22 +29,22 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 class ReconstructionLoss:
     """How far images are from what they should be.
 
-    Binary cross-entropy in nats, summed over pixels, plus FEATURE_WEIGHT times the L1 distance in a classifier's
-    features (arXiv 1603.08155) and, in training, ADVERSARIAL_WEIGHT times what a critic of patches says.
+    Binary cross-entropy of the pixels' sigmoids in nats, summed, plus FEATURE_WEIGHT times the L1 distance in a
+    classifier's features (arXiv 1603.08155) and, in training, ADVERSARIAL_WEIGHT times what a critic of patches says.
     """
 
     features: Callable[[Tensor], list[Tensor]]
     adversary: Adversary | None = None
 
-    def __call__(self, logits: Tensor, images: Tensor, training: bool) -> dict[str, Tensor]:
-        """Terms and their sum "reconstruction", for logits and images (N, 1, 28, 28)."""
-        found = logits.sigmoid()
-        cross_entropy = F.binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(1).mean()
+    def __call__(self, logits: Tensor, images: Tensor, labels: Tensor, training: bool) -> dict[str, Tensor]:
+        """Terms and their sum "reconstruction", for logits and images (N, 1, 28, 28) of labels (N,)."""
+        found, wanted = pixels_of(logits), sigmoids_of(images)
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").flatten(1).sum(1).mean()
         features = feature_distance(self.features, found, images)
         losses = {"cross_entropy": cross_entropy, "features": features}
         total = cross_entropy + FEATURE_WEIGHT * features
         if training and self.adversary is not None:
-            losses["adversarial"] = self.adversary.loss(images, found)
+            losses["adversarial"] = self.adversary.loss(images, found, labels)
             total = total + ADVERSARIAL_WEIGHT * losses["adversarial"]
         return {"reconstruction": total, **losses}
 
@@ -71,7 +71,7 @@ def autoencoder_losses(
             latents = latents + torch.exp(0.5 * log_variance) * parallel.randn_like(latents)
     if latent.probe is not None:
         costs["class"] = latent.probe.loss(latents, labels, model.training)
-    losses = reconstruction(model.decode_logits(latents), images, model.training)
+    losses = reconstruction(model.decode_logits(latents), images, labels, model.training)
     total = losses["reconstruction"] + sum(weights[name] * cost for name, cost in costs.items())
     return {"loss": total, **losses, **costs}
 

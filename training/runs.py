@@ -25,7 +25,9 @@ class Run:
     """What is trained and how; identity: the JSON values that tell it from another, beside those of options.
 
     facts: what else the checkpoint's description says; initial: the description of the checkpoint it goes on from,
-    which becomes its "before". Where processes train together only the first writes.
+    which becomes its "before"; part: the name of the part of what is trained that the checkpoint holds ("": all);
+    beside: runs of its other parts, which write no log of their own. Where processes train together only the first
+    writes.
     """
 
     checkpoint: Path
@@ -35,6 +37,8 @@ class Run:
     report: Callable[[str], None] = print
     facts: dict[str, Any] = field(default_factory=dict)
     initial: dict[str, Any] | None = None
+    part: str = ""
+    beside: tuple[Run, ...] = ()
     _log: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -81,18 +85,21 @@ class Run:
         with written_aside(log_path(self.checkpoint)) as aside:
             aside.write_text("".join(f"{line}\n" for line in self._log))
         if record["kept"]:
-            self.save(network, record, complete=False)
+            for run in (self, *self.beside):
+                run.save(network.get_submodule(run.part), record, complete=False)
         snapshots.write(snapshot_path(self.checkpoint), {"identity": self.identity, **state})
         losses = "; ".join(f"{part} {in_words(found)}" for part, found in record.items() if isinstance(found, dict))
         self.report(f"epoch {record['epoch']}: {losses}; {record['seconds']:.1f} s")
 
-    def finish(self, network: nn.Module, **more: Any) -> None:
+    def finish(self, **more: Any) -> None:
         """Mark the kept checkpoint complete, with more facts, and forget the snapshot."""
         if not parallel.is_first():
             return
+        for run in self.beside:
+            run.finish()
         self.facts |= more
-        kept = checkpoints.load(self.checkpoint, nn.Module).description["last_epoch"]
-        self.save(network, kept, complete=True)
+        kept = checkpoints.load(self.checkpoint, nn.Module)
+        self.save(kept.network, kept.description["last_epoch"], complete=True)
         snapshot_path(self.checkpoint).unlink(missing_ok=True)
 
     def save(self, network: nn.Module, record: dict[str, Any], complete: bool) -> None:

@@ -28,7 +28,7 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
     texts = {key: json.dumps(value) for key, value in metadata.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path) as aside:
-        aside.write_bytes(save(tensors, texts | {CHECKSUM: _checksum(tensors, texts)}))
+        aside.write_bytes(save(tensors, texts | {CHECKSUM: checksum(tensors, texts)}))
 
 
 def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -39,13 +39,13 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tens
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
         raise TensorFileError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
-    if texts.pop(CHECKSUM, None) != _checksum(tensors, texts):
+    if texts.pop(CHECKSUM, None) != checksum(tensors, texts):
         raise TensorFileError(f"{path} is damaged: its checksum does not fit its content")
     metadata = {key: json.loads(text) for key, text in texts.items()}
     return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
 
 
-def _checksum(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
+def checksum(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
     """The SHA-256 of names, types, shapes and bytes of tensors, and of metadata, in order of names."""
     digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from runtime import datasets
 from runtime.tracking import Tracker, untracked
-from training import checkpoints, parallel, paths
-from training.adversary import Adversary
+from training import parallel, paths
+from training.adversary import Adversary, PatchCritic
 from training.autoencoders import AutoEncoder
 from training.batches import TensorRows
 from training.blocks import channels_last
@@ -71,7 +71,7 @@ def train_autoencoder(
     network = initial.network if initial else AUTOENCODERS[kind](**arguments)
     channels_last(network, options.device)
     steps = options.total_epochs * len(train) // options.batch_size
-    adversary = Adversary(options.device, int(ADVERSARY_STARTS * steps))
+    adversary = Adversary(PatchCritic(), options.device, int(ADVERSARY_STARTS * steps))
     reconstruction = ReconstructionLoss(features.features, adversary)
     companions: dict[str, Stateful] = {"features": features, "adversary": adversary}
     probe = None
@@ -87,7 +87,7 @@ def train_autoencoder(
     parts = {"validation": validation, "test": test}
     fit(Job(network, train, losses_of, parts, companions), run, state, track)
     parallel.wait()
-    run.finish(checkpoints.load(path, AutoEncoder).network)
+    run.finish()
     return path
 
 

@@ -1,11 +1,11 @@
-"""Train a flow on an encoded data set."""
+"""Train a flow on an encoded data set, and tune and finish it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,18 +16,16 @@ from training import calibration, checkpoints, latents, parallel, paths
 from training.autoencoders import AutoEncoder
 from training.batches import TensorRows
 from training.checkpoints import Checkpoint, CheckpointError
-from training.finishing import FrechetLoss
+from training.finishing import Drawing, Finishing
 from training.flows import Flow
 from training.loop import Job, Losses, Stateful, fit
 from training.losses import flow_matching_loss
 from training.options import FlowObjective, Options
 from training.paths import flow_name
-from training.perception import EmbeddingNetwork, train_classifier
 from training.runs import Run, in_words
 from training.tuning import PosteriorLoss
 
 LABEL_DROPOUT = 0.1
-FEATURE_STEPS, FEATURE_BATCH = 1500, 128  # of the classifier through whose features the Frechet distance looks
 RIVALS = 12  # classes among which tuning learns to tell, each among those that are hardest to tell from it
 
 
@@ -40,13 +38,15 @@ def train_flow(
     objective: FlowObjective,
     root: Path,
     initial: Checkpoint[Flow] | None = None,
+    autoencoder: Checkpoint[AutoEncoder] | None = None,
     report: Callable[[str], None] = print,
     track: Tracker = untracked,
 ) -> Path:
     """Train and save the dev checkpoint at every epoch; returns its path.
 
-    kind: the autoencoder, "autoencoder" or "vae", whose latents lie at latents_path; root: where the images lie, which
-    only the objective's Frechet distance needs; arguments and initial: as for train_autoencoder.
+    kind: the autoencoder, "autoencoder" or "vae", whose latents lie at latents_path; arguments and initial: as for
+    train_autoencoder. Where the objective draws, root is where the images lie, and the decoder of `autoencoder` learns,
+    too: its dev checkpoint is saved beside the flow's.
     """
     encoded = latents.load(latents_path, dataset)
     train = encoded.parts["train"]
@@ -57,16 +57,23 @@ def train_flow(
         arguments = arguments | of_data
     else:
         arguments = initial.arguments
-        if initial.description["autoencoder_sha256"] != encoded.autoencoder_sha256:
-            raise CheckpointError(f"{latents_path} are latents of another autoencoder than the flow was trained on")
+    _check_encoder(latents_path, encoded.encoder_sha256, initial, autoencoder)
     identity = {
         "dataset": dataset.key, "network": arguments, "autoencoder": kind, **asdict(objective),
-        "autoencoder_sha256": encoded.autoencoder_sha256, "fresh": initial is None,
+        "encoder_sha256": encoded.encoder_sha256, "fresh": initial is None,
     }  # fmt: skip
     path = paths.checkpoint_path(dataset.key, "dev", flow_name(kind))
-    prior = _prior(dataset, train.labels)
+    frequencies = _frequencies(train.labels, len(dataset.classes))
+    prior = [1 / len(dataset.classes)] * len(dataset.classes) if dataset.uniform_prior else frequencies
     facts = {"prior": prior, "classifier": calibration.UNCALIBRATED}
     run = Run(path, identity, arguments, options, report, facts, initial.description if initial else None)
+    if objective.draws and autoencoder is not None:
+        of_decoder = paths.checkpoint_path(dataset.key, "dev", kind)
+        learnt = identity | {"network": autoencoder.arguments}
+        decoder = Run(
+            of_decoder, learnt, autoencoder.arguments, options, initial=autoencoder.description, part="autoencoder"
+        )
+        run = replace(run, part="flow", beside=(decoder,))
     if run.is_complete():
         run.report(f"{path} is complete")
         return path
@@ -79,48 +86,29 @@ def train_flow(
     flow.to(options.device)
 
     state = run.state()
-    companions: dict[str, Stateful] = {}
-    posterior, frechet = None, None
+    model: nn.Module = flow
+    loss, rows = FlowLoss(objective), _rows(train)
     if objective.class_weight:
         chosen = _standardised(flow, encoded.parts["validation"])
-        bank = calibration.fit_bank(flow, *chosen, prior, objective.pairs, track)
-        rivals = calibration.rivals(flow, *chosen, prior, bank, RIVALS, track)
-        posterior = companions["posterior"] = PosteriorLoss(bank, rivals, prior, flow.latent_shape, options.device)
-    if objective.frechet_weight:
-        autoencoder = _autoencoder(dataset, kind, encoded.autoencoder_sha256, options.device)
+        bank = calibration.fit_bank(flow, *chosen, frequencies, objective.pairs, track)
+        rivals = calibration.rivals(flow, *chosen, frequencies, bank, RIVALS, track)
+        loss.posterior = PosteriorLoss(bank, rivals, frequencies, flow.latent_shape, options.device)
+    if objective.draws:
+        assert autoencoder is not None
+        model = Drawing(flow, autoencoder.network.to(options.device), objective.sampler)
         images, labels = _images(dataset, root, options.device)
-        features = EmbeddingNetwork(len(dataset.classes))
-        steps = FEATURE_STEPS if state is None else 0
-        train_classifier(features, images, labels, steps, FEATURE_BATCH, track)
-        frechet = companions["frechet"] = FrechetLoss(autoencoder, features, images, labels, objective.sampler, track)
+        loss.finishing = Finishing(objective, images, labels, len(dataset.classes), fresh=state is None, track=track)
         if state is None:
-            frechet.start(flow, labels, track)
-        del images
-
-    def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
-        field = cast(Flow, model)
-        mean, deviation, labels = batch
-        raw = mean + deviation * parallel.randn_like(mean) if objective.sample_latents else mean
-        dropout = LABEL_DROPOUT if model.training else 0.0
-        latents = field.standardise(raw)
-        losses = {"loss": flow_matching_loss(field, latents, labels, field.null_label, dropout)}
-        losses["matching"] = losses["loss"]
-        if posterior is not None:
-            losses["class"] = posterior(field, latents, labels)
-            losses["loss"] = losses["loss"] + objective.class_weight * losses["class"]
-        if frechet is not None and model.training:
-            losses["frechet"] = frechet(field, labels)
-            losses["loss"] = losses["loss"] + objective.frechet_weight * losses["frechet"]
-        return losses
-
+            loss.finishing.start(model, images, labels, track)
+        rows = TensorRows(*rows.tensors, images.cpu())
     parts = {part: _rows(encoded.parts[part]) for part in ("validation", "test")}
-    fit(Job(flow, _rows(train), losses_of, parts, companions), run, state, track)
+    fit(Job(model, rows, loss, parts, loss.companions), run, state, track)
     parallel.wait()
     if parallel.is_first():
         average = checkpoints.load(path, Flow, options.device).network
         validation = _standardised(average, encoded.parts["validation"])
-        classifier = calibration.calibrate(average, *validation, prior, objective.pairs, track)
-        run.finish(average, classifier=classifier)
+        classifier = calibration.calibrate(average, *validation, frequencies, objective.pairs, track)
+        run.finish(classifier=classifier)
         report(
             f"validation accuracy {in_words(classifier['validation']['accuracy'])}: {classifier['rule']} is the rule"
         )
@@ -128,13 +116,52 @@ def train_flow(
     return path
 
 
-def _autoencoder(dataset: datasets.Dataset, kind: str, sha256: str, device: torch.device) -> AutoEncoder:
-    """The autoencoder whose latents the flow learns, frozen; CheckpointError where it is neither dev nor main."""
-    versions: tuple[paths.Version, ...] = ("dev", "main")
-    for path in (paths.checkpoint_path(dataset.key, version, kind) for version in versions):
-        if path.is_file() and paths.sha256(path) == sha256:
-            return checkpoints.load(path, AutoEncoder, device).network.requires_grad_(False)
-    raise CheckpointError(f"neither the dev nor the main {kind} of {dataset.key} is the one that made the latents")
+class FlowLoss:
+    """What a flow minimises, an options.FlowObjective, with what learns beside it."""
+
+    posterior: PosteriorLoss | None = None  # where the objective classifies
+    finishing: Finishing | None = None  # where it draws
+
+    def __init__(self, objective: FlowObjective) -> None:
+        self._objective = objective
+
+    @property
+    def companions(self) -> dict[str, Stateful]:
+        """What a snapshot keeps of it."""
+        parts: dict[str, Stateful | None] = {"posterior": self.posterior, "finishing": self.finishing}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def __call__(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
+        """Losses of a Flow, or a Drawing, for means and deviations of latents (N, C, 7, 7) and labels (N,).
+
+        For a Drawing that is being trained there are real images of these labels, too, uint8 (N, 1, 28, 28).
+        """
+        flow = model.flow if isinstance(model, Drawing) else model
+        assert isinstance(flow, Flow)
+        mean, deviation, labels = batch[:3]
+        raw = mean + deviation * parallel.randn_like(mean) if self._objective.sample_latents else mean
+        dropout = LABEL_DROPOUT if model.training else 0.0
+        latents = flow.standardise(raw)
+        losses = {"matching": flow_matching_loss(flow, latents, labels, flow.null_label, dropout)}
+        losses["loss"] = losses["matching"]
+        if self.posterior is not None:
+            losses["class"] = self.posterior(flow, latents, labels)
+            losses["loss"] = losses["loss"] + self._objective.class_weight * losses["class"]
+        if self.finishing is not None and isinstance(model, Drawing) and model.training:
+            drawn = self.finishing(model, batch[3], labels)
+            losses["loss"] = losses["loss"] + drawn.pop("drawing")
+            losses |= drawn
+        return losses
+
+
+def _check_encoder(
+    latents_path: Path, sha256: str, initial: Checkpoint[Flow] | None, autoencoder: Checkpoint[AutoEncoder] | None
+) -> None:
+    """CheckpointError where the latents are of another encoder than the flow's or the autoencoder's."""
+    if initial is not None and initial.description["encoder_sha256"] != sha256:
+        raise CheckpointError(f"{latents_path} are latents of another encoder than the flow was trained on")
+    if autoencoder is not None and checkpoints.encoder_sha256(autoencoder.network) != sha256:
+        raise CheckpointError(f"{latents_path} are latents of another encoder than that of the decoder to be finished")
 
 
 def _images(dataset: datasets.Dataset, root: Path, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -153,8 +180,10 @@ def _standardised(flow: Flow, part: latents.LatentPart) -> tuple[Tensor, Tensor]
     return flow.standardise(part.mean.to(flow.channel_mean.device)).cpu(), part.labels
 
 
-def _prior(dataset: datasets.Dataset, labels: Tensor) -> list[float]:
-    """p(y): uniform, or the training frequencies, where a class without images counts as one image."""
-    classes = len(dataset.classes)
-    counts = torch.ones(classes) if dataset.uniform_prior else torch.bincount(labels, minlength=classes).clamp_min(1)
-    return (counts.double() / counts.sum()).tolist()
+def _frequencies(labels: Tensor, classes: int) -> list[float]:
+    """Those of classes in training, and in its validation part; a class without images counts as one image.
+
+    They are the p(y) with which scores become the posterior of these images, whatever p(y) is where the flow is used.
+    """
+    counts = torch.bincount(labels, minlength=classes).clamp_min(1).double()
+    return (counts / counts.sum()).tolist()

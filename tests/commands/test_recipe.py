@@ -12,7 +12,7 @@ from evaluation.accuracy import measure_accuracy
 from runtime import bundle as bundles
 from runtime.datasets import DATASETS, LabelledImages, find, load, read_idx
 from tests.make_data import write_idx
-from training import train_flow
+from training import finishing
 
 TINY = """
 dataset = "MNIST"
@@ -46,6 +46,9 @@ lr = 1e-4
 class_weight = 0.5
 pairs = 3
 frechet_weight = 0.02
+adversarial_weight = 0.03
+[finishing.sampler]
+weight = 1.2
 [export]
 steps = 3
 weight = 1.5
@@ -72,7 +75,8 @@ steps = 2
 def folder(tmp_path, monkeypatch):
     (tmp_path / "tiny.toml").write_text(TINY)
     monkeypatch.setattr(recipe, "FOLDER", tmp_path)
-    monkeypatch.setattr(train_flow, "FEATURE_STEPS", 2)
+    for steps in ("FEATURE_STEPS", "FIRST_BATCHES", "CRITIC_STEPS"):
+        monkeypatch.setattr(finishing, steps, 2)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -85,9 +89,10 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root):
     assert "off torch" in run(root, promote=True)
     bundle = bundles.read(folder / "models_onnx" / "MNIST")
     assert (bundle.defaults.steps, bundle.defaults.weight, bundle.defaults.diffusion) == (3, 1.5, 0.5)
-    assert bundle.manifest["provenance"]["vae"]["alpha"] == 0.5
+    decoder = bundle.manifest["provenance"]["vae"]
+    assert (decoder["adversarial_weight"], decoder["before"]["alpha"]) == (0.03, 0.5)
     flow = bundle.manifest["provenance"]["flow"]
-    assert (flow["frechet_weight"], flow["sampler"]["weight"]) == (0.02, 1.5)
+    assert (flow["frechet_weight"], flow["sampler"]["weight"], flow["sampler"]["steps"]) == (0.02, 1.2, 3)
     assert (flow["before"]["frechet_weight"], flow["before"]["class_weight"]) == (0, 0.5)
     generative = flow["before"]["before"]
     assert generative["class_weight"] == 0
@@ -160,4 +165,7 @@ def test_shipped_bundles_have_the_defaults_of_their_recipes():
         assert shipped.manifest["provenance"]["flow"]["total_epochs"] == last["total_epochs"]
         shares = recipe.FOLDER / f"{wanted['autoencoder'].get('from', name)}.toml"
         autoencoder = tomllib.loads(shares.read_text())["autoencoder"]
-        assert shipped.manifest["provenance"][autoencoder["model"]]["alpha"] == autoencoder["alpha"]
+        history = shipped.manifest["provenance"][autoencoder["model"]]
+        while "alpha" not in history:
+            history = history["before"]
+        assert history["alpha"] == autoencoder["alpha"]

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.finishing import FrechetLoss
+from training.adversary import Adversary, ImageCritic
+from training.finishing import Drawing, FrechetLoss
 from training.flows import Flow
 from training.options import Sampling
 
@@ -14,6 +15,10 @@ SAMPLER = Sampling(steps=2, weight=1.5, guidance_start=0.5)
 
 class Enlarger(nn.Module):
     """Stands for an autoencoder: pixels are what the latent has in their place."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(1, 1)
 
     def decode(self, z):
         return F.interpolate(z, scale_factor=4).sigmoid()
@@ -28,35 +33,70 @@ class Averages(nn.Module):
         return 10 * F.avg_pool2d(images, 7).flatten(1)
 
 
-def finishing():
-    """A loss whose real images come of latents with a mean of 2, and a flow that knows nothing of them."""
+def problem():
+    """Images that come of latents with a mean of 2, their labels, and a flow that knows nothing of them."""
     torch.manual_seed(0)
     labels = torch.arange(600) % CLASSES
     images = (Enlarger().decode(2 + 0.3 * torch.randn(600, 1, 7, 7)) * 255).to(torch.uint8)
-    return FrechetLoss(Enlarger(), Averages(), images, labels, SAMPLER), Flow(CLASSES, dim1=16, n_layers=1), labels
+    return images, labels, Drawing(Flow(CLASSES, dim1=16, n_layers=1), Enlarger(), SAMPLER)
 
 
-def test_finishing_pulls_samples_to_the_real_images():
-    loss, flow, labels = finishing()
-    loss.start(flow, labels)
-    before = (loss._moments[0] - loss._mean).norm()
-    optimiser = torch.optim.Adam(flow.parameters(), 1e-2)
-    for _ in range(60):
-        value = loss(flow, labels[torch.randperm(600)[:64]])
+def learn(drawing, labels, loss, steps, lr=1e-2):
+    optimiser = torch.optim.Adam(drawing.flow.parameters(), lr)
+    for _ in range(steps):
+        some = labels[torch.randperm(len(labels))[:64]]
+        value = loss(drawing(some), some)
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
-    loss.start(flow, labels)
-    assert (loss._moments[0] - loss._mean).norm() < 0.3 * before
 
 
-def test_finishing_goes_on_from_its_state():
-    loss, flow, labels = finishing()
-    loss.start(flow, labels)
+def test_the_frechet_loss_pulls_samples_to_the_real_images():
+    images, labels, drawing = problem()
+    loss = FrechetLoss(Averages(), images, labels)
+
+    def distance():
+        with torch.no_grad():
+            loss.start([(drawing(labels), labels)])
+        return (loss._moments[0] - loss._mean).norm()
+
+    before = distance()
+    learn(drawing, labels, loss, 60)
+    assert distance() < 0.3 * before
+
+
+def test_the_frechet_loss_goes_on_from_its_state():
+    images, labels, drawing = problem()
+    drawn = drawing(labels[:20]).detach()
+    loss, other = (FrechetLoss(Averages(), images, labels) for _ in range(2))
+    loss.start([(drawn, labels[:20])])
     state = copy.deepcopy(loss.state_dict())
-    torch.manual_seed(1)
-    wanted = loss(flow, labels[:20])
-    other, _, _ = finishing()
+    wanted = loss(drawn, labels[:20])
     other.load_state_dict(state)
-    torch.manual_seed(1)
-    assert other(flow, labels[:20]).item() == wanted.item()
+    assert other(drawn, labels[:20]).item() == wanted.item()
+
+
+def test_a_critic_pulls_samples_to_the_real_images():
+    images, labels, drawing = problem()
+    real = images.float() / 255
+    adversary = Adversary(ImageCritic(CLASSES), torch.device("cpu"))
+
+    def loss(drawn, some):
+        rows = torch.stack([torch.randint(200, ()) * CLASSES + label for label in some])
+        return adversary.loss(real[rows], drawn, some)
+
+    def distance():
+        with torch.no_grad():
+            return (drawing(labels).mean() - real.mean()).abs()
+
+    before = distance()
+    learn(drawing, labels, loss, 60)
+    assert distance() < 0.5 * before
+
+
+def test_finishing_leaves_the_encoder_and_batch_statistics():
+    _, _, drawing = problem()
+    drawing.train()
+    assert drawing.flow.training
+    assert not drawing.autoencoder.training
+    assert not any(parameter.requires_grad for parameter in drawing.autoencoder.encoder.parameters())

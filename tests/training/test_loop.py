@@ -48,7 +48,7 @@ class Training:
             return job.losses_of(model, batch)
 
         fit(Job(network, rows, counted, job.parts), self.run, self.run.state())
-        self.run.finish(checkpoints.load(self.path, AutoEncoder).network)
+        self.run.finish()
         return checkpoints.load(self.path, AutoEncoder)
 
     def records(self):

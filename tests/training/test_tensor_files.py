@@ -58,8 +58,9 @@ def test_latents_of_another_data_set_are_refused(tmp_path):
     }
     labels = {f"{part}.labels": torch.zeros(2) for part in ("train", "validation", "test")}
     path = tmp_path / "z"
-    tensor_files.write(path, parts | labels, {"source": {"dataset": "FashionMNIST", "kind": "vae", "sha256": "0"}})
-    assert latents.load(path, find("FashionMNIST")).autoencoder_sha256 == "0"
+    source = {"dataset": "FashionMNIST", "kind": "vae", "encoder_sha256": "0"}
+    tensor_files.write(path, parts | labels, {"source": source})
+    assert latents.load(path, find("FashionMNIST")).encoder_sha256 == "0"
     with pytest.raises(DataError, match="FashionMNIST"):
         latents.load(path, find("MNIST"))
     with pytest.raises(MissingDataError, match="encode-dataset"):

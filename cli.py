@@ -54,6 +54,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
 
     if (given["model"] is None) == (given["recipe"] is None):
         raise click.UsageError("give --model {autoencoder,vae,flow}, or --recipe NAME.")
+    flags.check_sampling(given, Sampling.sampler)
     if given["threads"]:
         torch.set_num_threads(given["threads"])
     with parallel.group(torch_device(given["device"])) as device:
@@ -116,7 +117,7 @@ def encode_dataset(**given: Any) -> None:
 def export(**given: Any) -> None:
     """Turn checkpoints into a bundle, once its graphs match torch.
 
-    --weight, --guidance-start, --diffusion and --steps become the bundle's defaults.
+    --sampler, --steps, --weight, --guidance-start and --diffusion become the bundle's defaults.
 
     \b
     Example:
@@ -129,6 +130,7 @@ def export(**given: Any) -> None:
     from runtime.datasets import find
     from training.options import Sampling
 
+    flags.check_sampling(given, Sampling.sampler)
     dataset = find(given["dataset"], given["split"])
     source = Source(
         dataset,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import runtime
 from commands.models import Choice, opened
-from commands.options import check_page
+from commands.options import check_page, check_sampling
 from commands.progress import track
 from runtime import images as pictures
 
@@ -47,6 +47,7 @@ def generate(
     if path.suffix.lower() == ".png":
         check_page(height, width, scale)
     with opened(choice) as model:
+        check_sampling(settings, model.bundle.defaults.sampler)
         cycle = _label_indices(labels, model.classes)
         started = time.perf_counter()
         batches = model.stream(count, cycle, batch_size=batch_size, **settings)
@@ -65,6 +66,7 @@ def _draw_paths(
     if path.suffix.lower() != ".png":
         raise click.UsageError(f"--path draws a .png, not {str(path)!r}.")
     with opened(choice) as model:
+        check_sampling(settings, model.bundle.defaults.sampler)
         cycle = _label_indices(labels, model.classes)
         width = (settings["steps"] or model.bundle.defaults.steps) + 1
         check_page(height, width, scale)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from runtime import datasets, images
+from runtime.sampling import SAMPLERS, Sampler, diffusion_of
 
 # Flags of `train` that are fields of training.options.Options.
 RUN = (
@@ -22,7 +23,7 @@ TRAINING = (
     "adversarial_weight",
 )  # fmt: skip
 # Those of runtime.model.Sampling.
-SAMPLING = ("weight", "guidance_start", "diffusion", "steps")
+SAMPLING = ("sampler", "weight", "guidance_start", "diffusion", "steps")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -122,6 +123,11 @@ def sampling_options(command: Command) -> Command:
     """Those of SAMPLING; None is the bundle's default."""
     return _all(
         command,
+        click.option(
+            "--sampler",
+            type=click.Choice(SAMPLERS),
+            help="Solver: Euler-Maruyama, Euler, Heun, or DPM-Solver++(2M).  [default: the bundle's]",
+        ),
         click.option("--weight", type=Number(0, 100), help="Guidance weight: 1 is none.  [default: the bundle's]"),
         click.option(
             "--guidance-start",
@@ -131,7 +137,7 @@ def sampling_options(command: Command) -> Command:
         click.option(
             "--diffusion",
             type=Number(0, 10),
-            help="sigma(t) = diffusion * (1 - t): 0 is the ODE.  [default: the bundle's]",
+            help="sigma(t) = diffusion * (1 - t) of sampler sde or heun: 0 is the ODE.  [default: the bundle's; sde 1]",
         ),
         click.option("--steps", type=click.IntRange(1, 1000), help="Steps of the solver.  [default: the bundle's]"),
     )
@@ -257,6 +263,14 @@ def training_options(command: Command) -> Command:
             "--threads", type=click.IntRange(1, 1024), help="Threads of torch.  [default: torch's own choice]"
         ),
     )
+
+
+def check_sampling(settings: Mapping[str, Any], default: Sampler) -> None:
+    """UsageError where --diffusion is given to a sampler that has none; default: the sampler where none is given."""
+    try:
+        diffusion_of(settings["sampler"] or default, settings["diffusion"], 0.0)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
 
 
 def check_page(height: int, width: int, scale: float) -> None:

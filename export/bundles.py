@@ -154,6 +154,7 @@ def _settings(classifier: dict[str, Any], defaults: Sampling) -> dict[str, Any]:
         "defaults": {
             "steps": defaults.steps,
             "weight": defaults.weight,
+            "sampler": defaults.sampler,
             "guidance_start": defaults.guidance_start,
             "diffusion": defaults.diffusion,
             "rule": classifier["rule"],

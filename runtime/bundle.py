@@ -18,6 +18,7 @@ from typing import Any
 from .bayes import RULES, DenoisingBank, Rule
 from .errors import BundleError
 from .files import written_aside
+from .sampling import SAMPLERS, Sampler
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -36,6 +37,7 @@ class Defaults:
     rule: Rule
     likelihood_steps: int
     guidance_start: float = 0.0
+    sampler: Sampler = "heun"
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,8 @@ def _check(bundle: Bundle) -> None:
         raise ValueError("weight and diffusion are numbers from 0")
     if not 0 <= float(defaults.guidance_start) <= 1:
         raise ValueError("guidance_start is from 0 to 1")
+    if defaults.sampler not in SAMPLERS:
+        raise ValueError(f"sampler is one of {', '.join(SAMPLERS)}")
     autoencoder = manifest["autoencoder"]
     for facts in (manifest["provenance"][autoencoder], manifest["provenance"]["flow"]):
         str(facts["sha256"])

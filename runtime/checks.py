@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .datasets import IMAGE_SIZE
+
+Name = TypeVar("Name", bound=str)
 
 
 def check_labels(labels: ArrayLike, classes: int) -> NDArray[np.int64]:
@@ -58,3 +61,11 @@ def in_range(name: str, value: Any, least: Any, most: Any) -> Any:
     if not least <= number <= most:
         raise ValueError(f"{name} is {least} to {most}, not {value}")
     return number
+
+
+def one_of(name: str, value: Any, choices: Sequence[Name]) -> Name:
+    """`value`, if it is one of the choices."""
+    for choice in choices:
+        if value == choice:
+            return choice
+    raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import bayes, noise, sampling
 from .bayes import Floats, Rule
 from .bundle import Bundle, read
-from .checks import check_images, check_labels, check_latents, in_range
+from .checks import check_images, check_labels, check_latents, in_range, one_of
 from .datasets import IMAGE_SIZE
 from .scoring import Scorer
 from .sessions import Graph, SessionSettings
@@ -35,9 +35,11 @@ class Sampling(TypedDict, total=False):
     """How latents are drawn; what is left out, or None, is the bundle's default.
 
     weight: of guidance, 1 is none; guidance_start: the time from which on it guides, 0 to 1 (arXiv 2404.07724);
-    diffusion: sigma(t) = diffusion (1 - t), 0 is the ODE; steps: of Heun's method.
+    sampler: "sde" (Euler-Maruyama), "ode" (Euler), "heun" or "dpmpp" (DPM-Solver++(2M)); steps: of it;
+    diffusion: sigma(t) = diffusion (1 - t) of "sde" and "heun", 0 is the ODE.
     """
 
+    sampler: sampling.Sampler | None
     weight: float | None
     guidance_start: float | None
     diffusion: float | None
@@ -225,6 +227,7 @@ class Model:
         self,
         seed: int,
         *,
+        sampler: sampling.Sampler | None = None,
         weight: float | None = None,
         guidance_start: float | None = None,
         diffusion: float | None = None,
@@ -241,7 +244,9 @@ class Model:
         start = in_range(
             "guidance_start", defaults.guidance_start if guidance_start is None else guidance_start, 0.0, 1.0
         )
-        diffusion = in_range("diffusion", defaults.diffusion if diffusion is None else diffusion, 0.0, MAX_DIFFUSION)
+        solver = one_of("sampler", defaults.sampler if sampler is None else sampler, sampling.SAMPLERS)
+        given = None if diffusion is None else in_range("diffusion", diffusion, 0.0, MAX_DIFFUSION)
+        spread = sampling.diffusion_of(solver, given, defaults.diffusion)
         times = sampling.time_grid(steps)
 
         def sample(labels: NDArray[np.int64], first: int) -> Iterator[Latents]:
@@ -250,7 +255,7 @@ class Model:
 
             velocity = self._guided(labels, weight, start)
             x = draw(0).astype(np.float64)
-            for state in sampling.heun(velocity, x, times, diffusion, lambda step: draw(step + 1)):
+            for state in sampling.solve(solver, velocity, x, times, spread, lambda step: draw(step + 1)):
                 yield state.astype(np.float32)
 
         return sample

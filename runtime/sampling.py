@@ -10,10 +10,14 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, get_args
 
 Array = Any  # a numpy array or a torch tensor
 Velocity = Callable[[Array, float], Array]
+Sampler = Literal["sde", "ode", "heun", "dpmpp"]
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+STOCHASTIC: tuple[Sampler, ...] = ("sde", "heun")  # may have diffusion
+SDE_DIFFUSION = 1.0  # of "sde" where nothing else is said
 
 
 def time_grid(steps: int) -> list[float]:
@@ -109,6 +113,33 @@ def dpmpp(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[Arra
         x = kept * x + (t_next - t * kept) * extrapolated
         before, length_before = data, length
         yield x
+
+
+def solve(
+    sampler: Sampler,
+    velocity: Velocity,
+    x: Array,
+    times: Sequence[float],
+    diffusion: float = 0.0,
+    noise: Callable[[int], Array] | None = None,
+) -> Iterator[Array]:
+    """Integrate by the solver of this name: "ode" is euler, and "sde" euler with diffusion."""
+    if sampler == "heun":
+        return heun(velocity, x, times, diffusion, noise)
+    if sampler == "dpmpp":
+        return dpmpp(velocity, x, times)
+    return euler(velocity, x, times, diffusion, noise)
+
+
+def diffusion_of(sampler: Sampler, given: float | None, default: float) -> float:
+    """The diffusion that a sampler has; ValueError where one is given to a sampler that can't have any."""
+    if sampler not in STOCHASTIC:
+        if given:
+            raise ValueError(f"diffusion goes with sampler {' or '.join(STOCHASTIC)}, not {sampler}")
+        return 0.0
+    if given is not None:
+        return given
+    return default or (SDE_DIFFUSION if sampler == "sde" else 0.0)
 
 
 def last(states: Iterable[Array]) -> Array:

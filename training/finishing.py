@@ -45,7 +45,12 @@ class Drawing(nn.Module):
     def forward(self, labels: Tensor) -> Tensor:
         """Images (N, 1, 28, 28) drawn for labels (N,)."""
         noise = parallel.randn_like(torch.empty(len(labels), *self.flow.latent_shape, device=labels.device))
-        z = sampling.last(sampling.heun(self._guided(labels), noise, self.sampler.times()))
+        way = self.sampler
+        spread = sampling.diffusion_of(way.sampler, way.diffusion, 0.0)
+        states = sampling.solve(
+            way.sampler, self._guided(labels), noise, way.times(), spread, lambda step: parallel.randn_like(noise)
+        )
+        z = sampling.last(states)
         return self.autoencoder.decode(self.flow.unstandardise(z))
 
     def _guided(self, labels: Tensor) -> sampling.Velocity:

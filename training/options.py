@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from runtime.sampling import time_grid
+from runtime.sampling import Sampler, time_grid
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -17,6 +17,7 @@ Precision = Literal["float32", "bfloat16"]
 class Sampling:
     """How a flow's samples are drawn; see runtime.model.Sampling. An exported bundle has it as its defaults."""
 
+    sampler: Sampler = "heun"
     steps: int = 8
     weight: float = 1.3
     guidance_start: float = 0.0

@@ -174,6 +174,8 @@ WRONG = [
     "generate --weight nan",
     "generate --weight -1",
     "generate --diffusion x",
+    "generate --sampler rk4",
+    "generate --sampler dpmpp --diffusion 1",
     "generate --steps 0",
     "generate --steps 1.5",
     "generate --labels ten",

@@ -69,7 +69,8 @@ def test_gaussian_flow_generates_its_gaussian(gaussian):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"diffusion": 1.0, "steps": 4}, {"weight": 1.0}, {"weight": 3.0, "guidance_start": 0.4}]
+    "settings",
+    [{}, {"diffusion": 1.0, "steps": 4}, {"weight": 1.0}, {"weight": 3.0, "guidance_start": 0.4}, {"sampler": "sde"}],
 )
 def test_an_image_is_the_same_whatever_the_batch(shipped, settings):
     together = shipped.generate(LABELS, seed=5, **settings)
@@ -133,6 +134,8 @@ def test_float_images_are_taken(shipped):
         ({"labels": [1], "diffusion": 10.1}, "diffusion"),
         ({"labels": [1], "guidance_start": 1.1}, "guidance_start"),
         ({"labels": [1], "first": -1}, "first"),
+        ({"labels": [1], "sampler": "rk4"}, "sampler"),
+        ({"labels": [1], "sampler": "ode", "diffusion": 1.0}, "sde or heun"),
     ],
 )
 def test_wrong_arguments_of_generate_are_refused(gaussian, arguments, message):

@@ -16,24 +16,35 @@ def exact_end(x0):
     return MEAN + STD * x0
 
 
-def solve(steps, x0, **more):
-    return sampling.last(sampling.heun(lambda x, t: velocity(x, t, MEAN, STD), x0, sampling.time_grid(steps), **more))
+def solve(steps, x0, sampler="heun", **more):
+    states = sampling.solve(sampler, lambda x, t: velocity(x, t, MEAN, STD), x0, sampling.time_grid(steps), **more)
+    return sampling.last(states)
 
 
-def test_ode_reaches_the_closed_form_at_second_order():
+@pytest.mark.parametrize(("sampler", "least_order"), [("ode", 0.9), ("heun", 1.7), ("dpmpp", 1.4)])
+def test_samplers_reach_the_closed_form_at_their_order(sampler, least_order):
     x0 = np.linspace(-3, 3, 61)
-    errors = [np.abs(solve(steps, x0) - exact_end(x0)).max() for steps in (20, 40, 80)]
+    errors = [np.abs(solve(steps, x0, sampler) - exact_end(x0)).max() for steps in (40, 80, 160, 320)]
     orders = [math.log2(a / b) for a, b in pairwise(errors)]
-    assert min(orders) > 1.7
-    assert errors[-1] < 1e-3
+    assert np.mean(orders) > least_order
+    assert errors[-1] < (1e-2 if sampler == "ode" else 1e-3)
 
 
-@pytest.mark.parametrize("diffusion", [0.0, 0.5, 1.5])
-def test_sde_has_the_marginals_of_the_ode(diffusion):
+@pytest.mark.parametrize("sampler", sampling.SAMPLERS)
+def test_one_evaluation_a_step_but_for_heun(sampler):
+    asked = []
+    states = sampling.solve(sampler, lambda x, t: asked.append(t) or 0 * x, np.zeros(2), sampling.time_grid(4))
+    assert len(list(states)) == 5
+    assert len(asked) == (7 if sampler == "heun" else 4)
+
+
+@pytest.mark.parametrize(("sampler", "diffusion"), [("heun", 0.0), ("heun", 0.5), ("heun", 1.5), ("sde", 1.0)])
+def test_sde_has_the_marginals_of_the_ode(sampler, diffusion):
     def draw(stream):
         return noise.normal(3, 0, 40_000, (2,), stream).astype(np.float64)
 
-    end = solve(60, draw(0), diffusion=diffusion, noise=lambda step: draw(step + 1))
+    steps = 60 if sampler == "heun" else 400
+    end = solve(steps, draw(0), sampler, diffusion=diffusion, noise=lambda step: draw(step + 1))
     assert end.mean() == pytest.approx(MEAN, abs=0.01)
     assert end.std() == pytest.approx(STD, rel=0.02)
 
@@ -52,9 +63,10 @@ def test_noise_scales_add_up():
     )
 
 
-def test_torch_and_numpy_pass_alike():
+@pytest.mark.parametrize("sampler", sampling.SAMPLERS)
+def test_torch_and_numpy_pass_alike(sampler):
     x0 = np.random.default_rng(0).normal(size=(5, 3))
-    np.testing.assert_allclose(solve(7, torch.from_numpy(x0)).numpy(), solve(7, x0), rtol=1e-12)
+    np.testing.assert_allclose(solve(7, torch.from_numpy(x0), sampler).numpy(), solve(7, x0, sampler), rtol=1e-12)
 
 
 def test_guidance():
@@ -64,6 +76,15 @@ def test_guidance():
     assert sampling.guided(conditional, unconditional, 4) == 5
 
 
-def test_diffusion_needs_noise():
+@pytest.mark.parametrize("sampler", sampling.STOCHASTIC)
+def test_diffusion_needs_noise(sampler):
     with pytest.raises(ValueError, match="needs noise"):
-        solve(4, np.zeros(1), diffusion=1.0)
+        solve(4, np.zeros(1), sampler, diffusion=1.0)
+
+
+def test_diffusion_of_samplers():
+    assert sampling.diffusion_of("sde", None, 0.0) == 1
+    assert sampling.diffusion_of("sde", None, 0.5) == sampling.diffusion_of("heun", None, 0.5) == 0.5
+    assert sampling.diffusion_of("heun", None, 0.0) == sampling.diffusion_of("ode", None, 0.5) == 0
+    with pytest.raises(ValueError, match="sde or heun"):
+        sampling.diffusion_of("dpmpp", 1.0, 0.0)

@@ -122,10 +122,7 @@ class Model:
         **settings: Unpack[Sampling],
     ) -> Latents:
         """The latents of which generate, with the same arguments, draws the images: (N, *latent_shape)."""
-        checked = check_labels(labels, len(self.classes))
-        first = in_range("first", first, 0, MAX_IMAGES)
-        sample, starts = self._sampler(seed, **settings), range(0, len(checked), CHUNK)
-        chunks = [sampling.last(sample(checked[start : start + CHUNK], first + start)) for start in starts]
+        chunks = [sampling.last(states) for states in self._states(labels, seed, first, settings)]
         return np.concatenate(chunks) if chunks else np.empty((0, *self.latent_shape), np.float32)
 
     def generate_path(
@@ -137,10 +134,12 @@ class Model:
         **settings: Unpack[Sampling],
     ) -> Images:
         """How the images of generate, with the same arguments, arise: uint8 (N, steps + 1, 28, 28), from noise on."""
-        checked = check_labels(labels, len(self.classes))
-        first = in_range("first", first, 0, MAX_IMAGES)
-        states = self._sampler(seed, **settings)(checked, first)
-        return np.stack([self._chunked(self._decode, z, (IMAGE_SIZE, IMAGE_SIZE)) for z in states], axis=1)
+        every = self._states(labels, seed, first, settings)
+        chunks = [np.stack([self._decode(z) for z in states], axis=1) for states in every]
+        none = np.empty(
+            (0, (settings.get("steps") or self.bundle.defaults.steps) + 1, IMAGE_SIZE, IMAGE_SIZE), np.uint8
+        )
+        return np.concatenate([none, *chunks])
 
     def stream(
         self,
@@ -222,6 +221,12 @@ class Model:
         checked = check_images(images)
         parts = [self._losses(checked[start : start + CHUNK]) for start in range(0, max(1, len(checked)), CHUNK)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _states(self, labels: ArrayLike, seed: int, first: int, settings: Sampling) -> list[Iterator[Latents]]:
+        """For every CHUNK of images, the states of their latents from noise on; all arguments are checked first."""
+        checked, first = check_labels(labels, len(self.classes)), in_range("first", first, 0, MAX_IMAGES)
+        sample = self._sampler(seed, **settings)
+        return [sample(checked[start : start + CHUNK], first + start) for start in range(0, len(checked), CHUNK)]
 
     def _sampler(
         self,

@@ -136,10 +136,8 @@ class Model:
         """How the images of generate, with the same arguments, arise: uint8 (N, steps + 1, 28, 28), from noise on."""
         every = self._states(labels, seed, first, settings)
         chunks = [np.stack([self._decode(z) for z in states], axis=1) for states in every]
-        none = np.empty(
-            (0, (settings.get("steps") or self.bundle.defaults.steps) + 1, IMAGE_SIZE, IMAGE_SIZE), np.uint8
-        )
-        return np.concatenate([none, *chunks])
+        columns = (settings.get("steps") or self.bundle.defaults.steps) + 1
+        return np.concatenate([np.empty((0, columns, IMAGE_SIZE, IMAGE_SIZE), np.uint8), *chunks])
 
     def stream(
         self,

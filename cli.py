@@ -10,10 +10,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from commands import command_options as own
 from commands import options as flags
 from runtime import __version__
-from runtime.bayes import RULES
-from runtime.datasets import NAMES
 from runtime.errors import ToolkitError
 
 
@@ -24,7 +23,7 @@ def cli() -> None:
 
 
 @cli.command(cls=flags.VariadicCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@flags.training_options
+@own.training_options
 @flags.sampling_options
 @flags.dataset_options
 @flags.data_options
@@ -63,8 +62,8 @@ def train(ctx: click.Context, /, **given: Any) -> None:
             of_run = {key: given[key] for key in ("root", "latents", "num_workers", "promote", "resume")}
             line = run_recipe(given["recipe"], device=device, **of_run)
         else:
-            run = Options(device=device, **{key: given[key] for key in flags.RUN})
-            shared = {key: given[key] for key in flags.TRAINING}
+            run = Options(device=device, **{key: given[key] for key in own.RUN})
+            shared = {key: given[key] for key in own.TRAINING}
             dataset = find(given["dataset"], given["split"])
             sampler = Sampling(**{key: given[key] for key in flags.SAMPLING if given[key] is not None})
             shared |= {"sampler": sampler, "initial": given["model_version"]}
@@ -147,21 +146,7 @@ def export(**given: Any) -> None:
 @flags.model_options
 @flags.autoencoder_version_option
 @flags.sampling_options
-@click.option(
-    "--labels",
-    metavar="CLASS...",
-    multiple=True,
-    help="Class names or indices, with spaces or commas between, cycled.  [default: all classes in turn]",
-)
-@flags.grid_options
-@flags.output_option(".png", ".npz")
-@click.option("--num", type=click.IntRange(0, 10**9), help="How many images in an .npz.  [default: a page's]")
-@click.option(
-    "--path",
-    "as_path",
-    is_flag=True,
-    help="Draw how images arise: a row for each of --height images, a column for each step from noise on.",
-)
+@own.generate_options
 @flags.seed_option
 @flags.data_options
 @flags.threads_option
@@ -188,15 +173,7 @@ def generate(**given: Any) -> None:
 @flags.dataset_options
 @flags.model_options
 @flags.autoencoder_version_option
-@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="How many classes to name.")
-@click.option("--rule", type=click.Choice(RULES), help="How to score classes.  [default: the bundle's]")
-@click.option(
-    "--invert",
-    type=click.Choice(["auto", "yes", "no"]),
-    default="auto",
-    show_default=True,
-    help="Models know light on dark; auto inverts pictures with a light border.",
-)
+@own.classify_options
 @flags.data_options
 @flags.threads_option
 @flags.json_option
@@ -220,19 +197,7 @@ def classify(**given: Any) -> None:
 @flags.model_options
 @flags.autoencoder_version_option
 @flags.data_options
-@click.option("--rule", type=click.Choice(RULES), help="How to score classes.  [default: the bundle's]")
-@click.option(
-    "--confusion",
-    type=flags.OutputFile(".png"),
-    metavar="FILE",
-    help="Draw the confusion matrix: rows are classes, columns what they are read as.",
-)
-@click.option(
-    "--against",
-    type=click.Choice([*NAMES, "noise"]),
-    multiple=True,
-    help="Measure how well the log-density tells test images from these; may be repeated.",
-)
+@own.test_options
 @flags.threads_option
 @flags.json_option
 def test(**given: Any) -> None:
@@ -279,26 +244,7 @@ def test_reconstruction(**given: Any) -> None:
 @flags.autoencoder_version_option
 @flags.data_options
 @flags.sampling_options
-@click.option(
-    "--part",
-    type=click.Choice(["test", "validation"]),
-    default="test",
-    show_default=True,
-    help="Real images to judge against; choose settings on validation.",
-)
-@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="How often to draw.")
-@click.option(
-    "--train-networks",
-    is_flag=True,
-    help="Train networks on samples, too: the two-sample test and train-on-samples. Needs torch; minutes a seed.",
-)
-@click.option(
-    "--nearest",
-    type=flags.OutputFile(".png"),
-    metavar="FILE",
-    help="Draw samples, each left of the training image nearest to it.",
-)
-@click.option("--record", is_flag=True, help="Write the figures into the bundle's manifest.")
+@own.evaluate_options
 @flags.threads_option
 @flags.json_option
 def evaluate(**given: Any) -> None:

@@ -12,16 +12,6 @@ import click
 from runtime import datasets, images
 from runtime.sampling import SAMPLERS, Sampler, diffusion_of
 
-# Flags of `train` that are fields of training.options.Options.
-RUN = (
-    "lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay",
-    "precision", "compile", "clip", "patience", "resume", "seed", "num_workers",
-)  # fmt: skip
-# And those that are fields of commands.train.Training as they are.
-TRAINING = (
-    "root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs", "frechet_weight",
-    "adversarial_weight",
-)  # fmt: skip
 # Those of runtime.model.Sampling.
 SAMPLING = ("sampler", "weight", "guidance_start", "diffusion", "steps")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -68,7 +58,7 @@ class VariadicCommand(click.Command):
 
 def dataset_options(command: Command) -> Command:
     """--dataset and --split."""
-    return _all(
+    return all_of(
         command,
         click.option("--dataset", type=click.Choice(datasets.NAMES), default="MNIST", show_default=True),
         click.option(
@@ -79,7 +69,7 @@ def dataset_options(command: Command) -> Command:
 
 def data_options(command: Command) -> Command:
     """--root, --batch-size and --num-workers: where data are read and how."""
-    return _all(
+    return all_of(
         command,
         click.option(
             "--root",
@@ -101,7 +91,7 @@ def data_options(command: Command) -> Command:
 
 def model_options(command: Command) -> Command:
     """--model, --model-version and --device: which model, run on what."""
-    return _all(
+    return all_of(
         command,
         click.option(
             "--model",
@@ -121,7 +111,7 @@ def model_options(command: Command) -> Command:
 
 def sampling_options(command: Command) -> Command:
     """Those of SAMPLING; None is the bundle's default."""
-    return _all(
+    return all_of(
         command,
         click.option(
             "--sampler",
@@ -145,7 +135,7 @@ def sampling_options(command: Command) -> Command:
 
 def grid_options(command: Command) -> Command:
     """--height, --width and --scale of a page."""
-    return _all(
+    return all_of(
         command,
         click.option("--height", type=click.IntRange(1, 1000), default=8, show_default=True, help="Rows of the page."),
         click.option(
@@ -153,114 +143,6 @@ def grid_options(command: Command) -> Command:
         ),
         click.option(
             "--scale", type=Number(0.05, 10), default=0.8, show_default=True, help="Size of a cell; 1 is 100 pixels."
-        ),
-    )
-
-
-def training_options(command: Command) -> Command:
-    """What `train` alone takes."""
-    return _all(
-        command,
-        click.option("--model", type=click.Choice(["autoencoder", "vae", "flow"]), help="What to train."),
-        click.option(
-            "--model-version",
-            type=click.Choice(["dev", "main"]),
-            help="Go on from this checkpoint.  [default: fresh weights]",
-        ),
-        click.option("--lr", type=Number(1e-8, 10), default=1e-3, show_default=True, help="Learning rate."),
-        click.option("--total-epochs", type=click.IntRange(1), default=10, show_default=True),
-        click.option(
-            "--milestones",
-            type=click.IntRange(1),
-            multiple=True,
-            metavar="EPOCH...",
-            help="Epochs at which the rate is multiplied by gamma; without any it falls to 0 along a cosine.",
-        ),
-        click.option("--gamma", type=Number(1e-6, 1), default=0.2, show_default=True),
-        click.option(
-            "--ema-decay",
-            type=Number(0, 0.99999),
-            default=0.999,
-            show_default=True,
-            help="Decay of the moving average of weights, which is what is saved.",
-        ),
-        click.option(
-            "--alpha",
-            type=Number(0, 1000),
-            default=0.2,
-            show_default=True,
-            help="Weight of KL against the reconstruction (vae).",
-        ),
-        click.option(
-            "--class-weight",
-            type=Number(0, 1000),
-            default=0.0,
-            show_default=True,
-            help="Weight of classification in the loss: by a small classifier of an autoencoder's latents, or by a "
-            "flow's denoising rule.",
-        ),
-        click.option(
-            "--autoencoder",
-            type=click.Choice(["autoencoder", "vae"]),
-            help="Whose latents a flow learns.  [default: the shipped one]",
-        ),
-        click.option(
-            "--sample-latents",
-            is_flag=True,
-            help="A flow learns draws from the vae's distributions rather than their means.",
-        ),
-        click.option(
-            "--pairs",
-            type=click.IntRange(1, 1000),
-            default=64,
-            show_default=True,
-            help="Pairs of time and noise by which a flow classifies.",
-        ),
-        click.option(
-            "--frechet-weight",
-            type=Number(0, 1000),
-            default=0.0,
-            show_default=True,
-            help="Weight of the distance of samples to real images in a flow's loss: finishing, of the sampler that "
-            "--steps, --weight and --guidance-start describe. The decoder learns, too.",
-        ),
-        click.option(
-            "--adversarial-weight",
-            type=Number(0, 1000),
-            default=0.0,
-            show_default=True,
-            help="Weight of a critic that tells such samples from real images.",
-        ),
-        latents_option,
-        click.option(
-            "--promote/--no-promote", default=None, help="Make the result the main checkpoint, or not, without asking."
-        ),
-        click.option(
-            "--precision",
-            type=click.Choice(["float32", "bfloat16"]),
-            default="float32",
-            show_default=True,
-            help="Of matrix products and convolutions in training; weights stay float32.",
-        ),
-        click.option("--compile", is_flag=True, help="Run the network and its losses through torch.compile."),
-        click.option(
-            "--clip",
-            type=Number(0, 1e6),
-            default=0.0,
-            show_default=True,
-            help="Norm to which longer gradients are shortened; 0: none are.",
-        ),
-        click.option(
-            "--patience",
-            type=click.IntRange(0),
-            default=0,
-            show_default=True,
-            help="Stop after so many epochs without a better validation loss, and keep the best; 0: never.",
-        ),
-        click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
-        click.option("--recipe", metavar="NAME", help="Run all stages of a shipped model's recipe instead."),
-        click.option(
-            "--threads", type=click.IntRange(1, 1024), help="Threads of torch.  [default: torch's own choice]"
         ),
     )
 
@@ -334,7 +216,7 @@ def output_option(*endings: str) -> Callable[[Command], Command]:
     return click.option("--output", type=OutputFile(*endings), metavar="FILE", help=text)
 
 
-def _all(command: Command, *options: Callable[[Command], Command]) -> Command:
+def all_of(command: Command, *options: Callable[[Command], Command]) -> Command:
     """Apply options so that help lists them in this order."""
     for option in reversed(options):
         command = option(command)

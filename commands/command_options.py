@@ -1,0 +1,214 @@
+"""Flags that one command alone takes, and which of them belong to what it calls."""
+
+from __future__ import annotations
+
+import click
+
+from commands.options import Command, Number, OutputFile, all_of, grid_options, latents_option, output_option
+from runtime.bayes import RULES
+from runtime.datasets import NAMES
+
+# Flags of `train` that are fields of training.options.Options.
+RUN = (
+    "lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay",
+    "precision", "compile", "clip", "patience", "resume", "seed", "num_workers",
+)  # fmt: skip
+# And those that are fields of commands.train.Training as they are.
+TRAINING = (
+    "root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs", "frechet_weight",
+    "adversarial_weight",
+)  # fmt: skip
+
+
+def training_options(command: Command) -> Command:
+    """What `train` alone takes."""
+    return all_of(
+        command,
+        click.option("--model", type=click.Choice(["autoencoder", "vae", "flow"]), help="What to train."),
+        click.option(
+            "--model-version",
+            type=click.Choice(["dev", "main"]),
+            help="Go on from this checkpoint.  [default: fresh weights]",
+        ),
+        click.option("--lr", type=Number(1e-8, 10), default=1e-3, show_default=True, help="Learning rate."),
+        click.option("--total-epochs", type=click.IntRange(1), default=10, show_default=True),
+        click.option(
+            "--milestones",
+            type=click.IntRange(1),
+            multiple=True,
+            metavar="EPOCH...",
+            help="Epochs at which the rate is multiplied by gamma; without any it falls to 0 along a cosine.",
+        ),
+        click.option("--gamma", type=Number(1e-6, 1), default=0.2, show_default=True),
+        click.option(
+            "--ema-decay",
+            type=Number(0, 0.99999),
+            default=0.999,
+            show_default=True,
+            help="Decay of the moving average of weights, which is what is saved.",
+        ),
+        click.option(
+            "--alpha",
+            type=Number(0, 1000),
+            default=0.2,
+            show_default=True,
+            help="Weight of KL against the reconstruction (vae).",
+        ),
+        click.option(
+            "--class-weight",
+            type=Number(0, 1000),
+            default=0.0,
+            show_default=True,
+            help="Weight of classification in the loss: by a small classifier of an autoencoder's latents, or by a "
+            "flow's denoising rule.",
+        ),
+        click.option(
+            "--autoencoder",
+            type=click.Choice(["autoencoder", "vae"]),
+            help="Whose latents a flow learns.  [default: the shipped one]",
+        ),
+        click.option(
+            "--sample-latents",
+            is_flag=True,
+            help="A flow learns draws from the vae's distributions rather than their means.",
+        ),
+        click.option(
+            "--pairs",
+            type=click.IntRange(1, 1000),
+            default=64,
+            show_default=True,
+            help="Pairs of time and noise by which a flow classifies.",
+        ),
+        click.option(
+            "--frechet-weight",
+            type=Number(0, 1000),
+            default=0.0,
+            show_default=True,
+            help="Weight of the distance of samples to real images in a flow's loss: finishing, of the sampler that "
+            "--steps, --weight and --guidance-start describe. The decoder learns, too.",
+        ),
+        click.option(
+            "--adversarial-weight",
+            type=Number(0, 1000),
+            default=0.0,
+            show_default=True,
+            help="Weight of a critic that tells such samples from real images.",
+        ),
+        latents_option,
+        click.option(
+            "--promote/--no-promote", default=None, help="Make the result the main checkpoint, or not, without asking."
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["float32", "bfloat16"]),
+            default="float32",
+            show_default=True,
+            help="Of matrix products and convolutions in training; weights stay float32.",
+        ),
+        click.option("--compile", is_flag=True, help="Run the network and its losses through torch.compile."),
+        click.option(
+            "--clip",
+            type=Number(0, 1e6),
+            default=0.0,
+            show_default=True,
+            help="Norm to which longer gradients are shortened; 0: none are.",
+        ),
+        click.option(
+            "--patience",
+            type=click.IntRange(0),
+            default=0,
+            show_default=True,
+            help="Stop after so many epochs without a better validation loss, and keep the best; 0: never.",
+        ),
+        click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
+        click.option("--recipe", metavar="NAME", help="Run all stages of a shipped model's recipe instead."),
+        click.option(
+            "--threads", type=click.IntRange(1, 1024), help="Threads of torch.  [default: torch's own choice]"
+        ),
+    )
+
+
+def generate_options(command: Command) -> Command:
+    """What is drawn, and where to."""
+    return all_of(
+        command,
+        click.option(
+            "--labels",
+            metavar="CLASS...",
+            multiple=True,
+            help="Class names or indices, with spaces or commas between, cycled.  [default: all classes in turn]",
+        ),
+        grid_options,
+        output_option(".png", ".npz"),
+        click.option("--num", type=click.IntRange(0, 10**9), help="How many images in an .npz.  [default: a page's]"),
+        click.option(
+            "--path",
+            "as_path",
+            is_flag=True,
+            help="Draw how images arise: a row for each of --height images, a column for each step from noise on.",
+        ),
+    )
+
+
+def classify_options(command: Command) -> Command:
+    """What is told, and how it is found."""
+    return all_of(
+        command,
+        click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="How many classes to name."),
+        click.option("--rule", type=click.Choice(RULES), help="How to score classes.  [default: the bundle's]"),
+        click.option(
+            "--invert",
+            type=click.Choice(["auto", "yes", "no"]),
+            default="auto",
+            show_default=True,
+            help="Models know light on dark; auto inverts pictures with a light border.",
+        ),
+    )
+
+
+def test_options(command: Command) -> Command:
+    """How classes are scored, and what else is measured."""
+    return all_of(
+        command,
+        click.option("--rule", type=click.Choice(RULES), help="How to score classes.  [default: the bundle's]"),
+        click.option(
+            "--confusion",
+            type=OutputFile(".png"),
+            metavar="FILE",
+            help="Draw the confusion matrix: rows are classes, columns what they are read as.",
+        ),
+        click.option(
+            "--against",
+            type=click.Choice([*NAMES, "noise"]),
+            multiple=True,
+            help="Measure how well the log-density tells test images from these; may be repeated.",
+        ),
+    )
+
+
+def evaluate_options(command: Command) -> Command:
+    """What is judged, how often, and by what."""
+    return all_of(
+        command,
+        click.option(
+            "--part",
+            type=click.Choice(["test", "validation"]),
+            default="test",
+            show_default=True,
+            help="Real images to judge against; choose settings on validation.",
+        ),
+        click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="How often to draw."),
+        click.option(
+            "--train-networks",
+            is_flag=True,
+            help="Train networks on samples, too: the two-sample test and train-on-samples. Needs torch; "
+            "minutes a seed.",
+        ),
+        click.option(
+            "--nearest",
+            type=OutputFile(".png"),
+            metavar="FILE",
+            help="Draw samples, each left of the training image nearest to it.",
+        ),
+        click.option("--record", is_flag=True, help="Write the figures into the bundle's manifest."),
+    )

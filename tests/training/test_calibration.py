@@ -32,3 +32,12 @@ def test_calibration_is_what_a_manifest_holds():
     assert found.keys() == calibration.UNCALIBRATED.keys() | {"least_log_density"}
     assert found["rule"] in found["validation"]["accuracy"]
     assert len(found["bank"]["weights"]) == len(found["bank"]["times"]) == calibration.PAIRS
+
+
+def test_the_cheapest_rule_that_is_not_clearly_worse_is_chosen():
+    truth = np.arange(200) < 180
+    assert calibration.choose_rule({"denoising": truth, "ode": truth, "likelihood": truth}) == "denoising"
+    a_little_better, much_better = np.arange(200) < 182, np.arange(200) < 195
+    correct = {"denoising": truth, "ode": ~truth, "likelihood": a_little_better}
+    assert calibration.choose_rule(correct) == "denoising"
+    assert calibration.choose_rule(correct | {"likelihood": much_better}) == "likelihood"

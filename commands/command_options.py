@@ -85,14 +85,14 @@ def training_options(command: Command) -> Command:
             default=0.0,
             show_default=True,
             help="Weight of the distance of samples to real images in a flow's loss: finishing, of the sampler that "
-            "--steps, --weight and --guidance-start describe. The decoder learns, too.",
+            "--sampler, --steps, --weight, --guidance-start and --diffusion describe. The decoder learns, too.",
         ),
         click.option(
             "--adversarial-weight",
             type=Number(0, 1000),
             default=0.0,
             show_default=True,
-            help="Weight of a critic that tells such samples from real images.",
+            help="Weight of a critic that tells such samples from real images. The decoder learns, too.",
         ),
         latents_option,
         click.option(

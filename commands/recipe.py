@@ -17,7 +17,7 @@ from runtime.datasets import find
 from runtime.errors import DataError
 from training import checkpoints, parallel
 from training.options import Options, Sampling
-from training.paths import Version
+from training.paths import flow_name
 
 ENCODING_BATCH = 500
 FOLDER = Path(__file__).resolve().parent.parent / "training" / "recipes"
@@ -41,24 +41,21 @@ def run_recipe(
     dataset = find(recipe["dataset"], recipe.get("split", "balanced"))
     if promote is None:
         promote = agreed(f"Replace the main checkpoints and the bundle of {dataset.key}?")
-    version: Version = "main" if promote else "dev"
     kind = recipe["autoencoder"]["model"]
     common: dict[str, Any] = {"dataset": dataset, "root": root, "latents": latents}
     run = Options(device=device, num_workers=num_workers, resume=resume)
     other = recipe["autoencoder"].get("from")
     _note(f"{name}: taking the {kind} of {other}" if other else f"{name}: training the {kind}")
     if other is None:
-        _note(train(_training(recipe["autoencoder"], run, **common), promote))
-    elif parallel.is_first():
+        _note(train(_training(recipe["autoencoder"], run, **common), promote=False))
+    elif parallel.is_first() and not (resume and checkpoints.has_encoder_of(other, dataset.key, kind)):
         checkpoints.adopt(other, dataset.key, kind)
-        if promote:
-            checkpoints.promote(dataset.key, kind)
     if parallel.is_first():
-        click.echo(encode(dataset, root, kind, version, latents, ENCODING_BATCH, device))
+        click.echo(encode(dataset, root, kind, "dev", latents, ENCODING_BATCH, device))
     parallel.wait()
     _note(f"{name}: training the flow")
     common |= {"autoencoder": kind}
-    line = train(_training(recipe["flow"] | {"model": "flow"}, run, **common), promote)
+    line = train(_training(recipe["flow"] | {"model": "flow"}, run, **common), promote=False)
     sampler = Sampling(**recipe["export"])
     for stage in ("tuning", "finishing"):
         if stage in recipe:
@@ -66,12 +63,14 @@ def run_recipe(
             _note(f"{name}: {stage} the flow")
             table = dict(recipe[stage])
             common |= {"initial": "dev", "sampler": replace(sampler, **table.pop("sampler", {}))}
-            line = train(_training(table | {"model": "flow"}, run, **common), promote)
+            line = train(_training(table | {"model": "flow"}, run, **common), promote=False)
     if not promote:
         return f"{line}; --promote would have replaced the main checkpoints and the bundle"
     if not parallel.is_first():
         return line
     click.echo(line)
+    for trained in (kind, flow_name(kind)):
+        checkpoints.promote(dataset.key, trained)
     return export(Source(dataset, kind), None, sampler)
 
 

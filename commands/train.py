@@ -108,7 +108,8 @@ def train(training: Training, promote: bool | None) -> str:
             show,
         )
     if promote is None:
-        promote = agreed(f"Replace the main {training.name} of {training.dataset.key} by this one?")
+        both = f"{training.kind} and {training.name}" if draws else training.name
+        promote = agreed(f"Replace the main {both} of {training.dataset.key} by this training's?")
     if promote and parallel.is_first():
         if draws:  # and has changed the decoder
             checkpoints.promote(training.dataset.key, training.kind)

@@ -66,7 +66,7 @@ def export_bundle(
     autoencoder_checkpoint = checkpoints.load(source.autoencoder_path, AutoEncoder)
     autoencoder, autoencoder_hash = autoencoder_checkpoint.network, paths.sha256(source.autoencoder_path)
     if with_flow:
-        flow_checkpoint, flow_hash = _flow_of(source, autoencoder), paths.sha256(source.flow_path)
+        flow_checkpoint, flow_hash = _flow_of(source, autoencoder_checkpoint), paths.sha256(source.flow_path)
     else:
         flow_checkpoint, flow_hash = _untrained_flow(source.dataset, autoencoder), ""
     flow = flow_checkpoint.network
@@ -132,13 +132,19 @@ def temporary_bundle(source: Source, with_flow: bool = True) -> Iterator[Path]:
         yield folder
 
 
-def _flow_of(source: Source, autoencoder: AutoEncoder) -> Checkpoint[Flow]:
-    """The flow's checkpoint; CheckpointError where it learnt the latents of another encoder."""
+def _flow_of(source: Source, autoencoder: Checkpoint[AutoEncoder]) -> Checkpoint[Flow]:
+    """The flow's checkpoint; CheckpointError where it learnt another encoder's latents, or with another decoder."""
     checkpoint = checkpoints.load(source.flow_path, Flow)
-    if checkpoint.description["encoder_sha256"] != checkpoints.encoder_sha256(autoencoder):
+    if checkpoint.description["encoder_sha256"] != checkpoints.encoder_sha256(autoencoder.network):
         raise CheckpointError(
             f"{source.flow_path} was trained on latents of another encoder than {source.autoencoder_path} has: "
             "encode the data set again and train the flow on it"
+        )
+    learnt_with_decoder = any(checkpoint.description.get(name) for name in ("frechet_weight", "adversarial_weight"))
+    if learnt_with_decoder and checkpoint.description["last_epoch"] != autoencoder.description["last_epoch"]:
+        raise CheckpointError(
+            f"{source.flow_path} was finished with another decoder than {source.autoencoder_path} has: "
+            "take both of one version"
         )
     return checkpoint
 

@@ -29,6 +29,7 @@ MAX_IMAGES = 2**40
 MAX_STEPS = 1000
 MAX_WEIGHT = 100.0
 MAX_DIFFUSION = 10.0
+HALF_LEVEL = 0.5 / 255  # nearer to black or white than a grey level's rounding no pixel counts
 
 
 class Sampling(TypedDict, total=False):
@@ -289,7 +290,7 @@ class Model:
     def _losses(self, images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         pixels = _pixels(images)
         encoded = self._graph("encoder.onnx")(pixels)
-        found = np.clip(self._graph("decoder.onnx")(encoded[0])[0], 1e-7, 1 - 1e-7)
+        found = np.clip(self._graph("decoder.onnx")(encoded[0])[0], HALF_LEVEL, 1 - HALF_LEVEL)
         losses = {
             "l1": np.abs(found - pixels).mean((1, 2, 3)),
             "l2": np.square(found - pixels).mean((1, 2, 3)),

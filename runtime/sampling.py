@@ -99,8 +99,8 @@ def dpmpp(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[Arra
     """Integrate the ODE by DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2); gives the states as heun does.
 
     It extrapolates the data x + (1 - t) v that the field predicts, in half the log-ratio of signal to noise,
-    log(t / (1 - t)), and has second order with one evaluation a step. The first and the last step, which begin
-    without signal and end without noise, are of first order.
+    log(t / (1 - t)), and has second order with one evaluation a step. The first two steps and the last are of first
+    order, since that ratio is infinite at both ends.
     """
     yield x
     before, length_before = None, math.inf

@@ -94,6 +94,15 @@ def adopt(other_key: str, dataset_key: str, name: str) -> Path:
     return _copy(source, checkpoint_path(dataset_key, "dev", name))
 
 
+def has_encoder_of(other_key: str, dataset_key: str, name: str) -> bool:
+    """Whether this data set's dev autoencoder has the encoder of the other's main one, whatever its decoder."""
+    files = checkpoint_path(other_key, "main", name), checkpoint_path(dataset_key, "dev", name)
+    if not all(path.is_file() for path in files):
+        return False
+    theirs, ours = (encoder_sha256(load(path, AutoEncoder).network) for path in files)
+    return theirs == ours
+
+
 def constructor_arguments(network: type[nn.Module]) -> dict[str, inspect.Parameter]:
     """The arguments a user may give to a network: those that the data do not decide."""
     decided_by_data = {"classes", "latent_channels", "latent_size"} if network is Flow else set()
@@ -119,10 +128,12 @@ def parse_argument(parameter: inspect.Parameter, text: str) -> int | str:
 
 
 def _copy(source: Path, target: Path) -> Path:
+    """Copy a checkpoint, and its log where it has one of its own."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for old, new in ((source, target), (log_path(source), log_path(target))):
-        with written_aside(new) as aside:
-            shutil.copyfile(old, aside)
+        if old == source or old.is_file():
+            with written_aside(new) as aside:
+                shutil.copyfile(old, aside)
     return target
 
 

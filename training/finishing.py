@@ -46,7 +46,7 @@ class Drawing(nn.Module):
         """Images (N, 1, 28, 28) drawn for labels (N,)."""
         noise = parallel.randn_like(torch.empty(len(labels), *self.flow.latent_shape, device=labels.device))
         way = self.sampler
-        spread = sampling.diffusion_of(way.sampler, way.diffusion, 0.0)
+        spread = sampling.diffusion_of(way.sampler, None, way.diffusion)
         states = sampling.solve(
             way.sampler, self._guided(labels), noise, way.times(), spread, lambda step: parallel.randn_like(noise)
         )
@@ -102,6 +102,10 @@ class Finishing:
     @torch.no_grad()
     def start(self, drawing: Drawing, images: Tensor, labels: Tensor, track: Tracker = untracked) -> None:
         """Take the first moments, and let the critic learn, from images drawn for labels (N,) taken at random."""
+        with parallel.alone():
+            self._start(drawing, images, labels, track)
+
+    def _start(self, drawing: Drawing, images: Tensor, labels: Tensor, track: Tracker) -> None:
         rows = torch.randint(len(labels), (FIRST_BATCHES, BATCH), device=labels.device)
         parts = [(drawing(labels[each]), labels[each]) for each in track(rows, FIRST_BATCHES, "drawing")]
         self._frechet.start(parts)

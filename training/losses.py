@@ -41,7 +41,7 @@ class ReconstructionLoss:
         found, wanted = pixels_of(logits), sigmoids_of(images)
         cross_entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").flatten(1).sum(1).mean()
         features = feature_distance(self.features, found, images)
-        losses = {"cross_entropy": cross_entropy, "features": features}
+        losses = {"sigmoid_cross_entropy": cross_entropy, "features": features}
         total = cross_entropy + FEATURE_WEIGHT * features
         if training and self.adversary is not None:
             losses["adversarial"] = self.adversary.loss(images, found, labels)

@@ -15,7 +15,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a flow's samples are drawn; see runtime.model.Sampling. An exported bundle has it as its defaults."""
+    """How a flow's samples are drawn; see runtime.model.Sampling. What is exported becomes the bundle's defaults."""
 
     sampler: Sampler = "heun"
     steps: int = 8

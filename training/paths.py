@@ -35,5 +35,5 @@ def snapshot_path(checkpoint: Path) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """The hash by which bundles and flows name the checkpoint they came from."""
+    """The hash by which bundles name the checkpoints they came from."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

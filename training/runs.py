@@ -46,7 +46,7 @@ class Run:
         if not parallel.is_first():
             self.report = lambda line: None
         if self.initial is not None:  # which, when this run is resumed, may be what it has itself written
-            own = not self._different(self.initial)
+            own = self.options.resume and not self._different(self.initial)
             self.facts["before"] = self.initial.get("before") if own else self.initial
 
     def is_complete(self) -> bool:
@@ -95,11 +95,10 @@ class Run:
         """Mark the kept checkpoint complete, with more facts, and forget the snapshot."""
         if not parallel.is_first():
             return
-        for run in self.beside:
-            run.finish()
         self.facts |= more
-        kept = checkpoints.load(self.checkpoint, nn.Module)
-        self.save(kept.network, kept.description["last_epoch"], complete=True)
+        for run in (self, *self.beside):
+            kept = checkpoints.load(run.checkpoint, nn.Module)
+            run.save(kept.network, kept.description["last_epoch"], complete=True)
         snapshot_path(self.checkpoint).unlink(missing_ok=True)
 
     def save(self, network: nn.Module, record: dict[str, Any], complete: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ def train_flow(
     else:
         arguments = initial.arguments
     _check_encoder(latents_path, encoded.encoder_sha256, initial, autoencoder)
+    if objective.draws and autoencoder is None:
+        raise CheckpointError("drawing takes an autoencoder, whose decoder learns, too")
     identity = {
         "dataset": dataset.key, "network": arguments, "autoencoder": kind, **asdict(objective),
         "encoder_sha256": encoded.encoder_sha256, "fresh": initial is None,
@@ -66,14 +68,14 @@ def train_flow(
     frequencies = _frequencies(train.labels, len(dataset.classes))
     prior = [1 / len(dataset.classes)] * len(dataset.classes) if dataset.uniform_prior else frequencies
     facts = {"prior": prior, "classifier": calibration.UNCALIBRATED}
-    run = Run(path, identity, arguments, options, report, facts, initial.description if initial else None)
+    before, part = initial.description if initial else None, ""
+    beside: tuple[Run, ...] = ()
     if objective.draws and autoencoder is not None:
         of_decoder = paths.checkpoint_path(dataset.key, "dev", kind)
-        learnt = identity | {"network": autoencoder.arguments}
-        decoder = Run(
-            of_decoder, learnt, autoencoder.arguments, options, initial=autoencoder.description, part="autoencoder"
-        )
-        run = replace(run, part="flow", beside=(decoder,))
+        learnt, given = identity | {"network": autoencoder.arguments}, autoencoder.arguments
+        decoder = Run(of_decoder, learnt, given, options, initial=autoencoder.description, part="autoencoder")
+        part, beside = "flow", (decoder,)
+    run = Run(path, identity, arguments, options, report, facts, before, part, beside)
     if run.is_complete():
         run.report(f"{path} is complete")
         return path

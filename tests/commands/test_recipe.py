@@ -1,3 +1,4 @@
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import torch
 import runtime
 from commands import recipe
 from evaluation.accuracy import measure_accuracy
+from export.bundles import Source, export_bundle
 from runtime import bundle as bundles
 from runtime.datasets import DATASETS, LabelledImages, find, load, read_idx
 from tests.make_data import write_idx
-from training import finishing
+from training import checkpoints, finishing, tensor_files
+from training.autoencoders import AutoEncoder
+from training.checkpoints import Checkpoint, CheckpointError
+from training.runs import Run
 
 TINY = """
 dataset = "MNIST"
@@ -108,6 +113,44 @@ def test_a_complete_recipe_is_not_trained_again(folder, root, capsys):
     run(root, promote=True, resume=True)
     assert capsys.readouterr().out.count("is complete") == 4
     assert bundles.read(folder / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"] == before
+
+
+def test_finishing_resumes_bit_for_bit(folder, root, monkeypatch):
+    text = TINY.replace("[finishing]\ntotal_epochs = 1", "[finishing]\ntotal_epochs = 2")
+    (folder / "tiny.toml").write_text(text)
+
+    def trained():
+        paths = [folder / "checkpoints/MNIST/main" / f"{name}.safetensors" for name in ("vae", "vae-flow")]
+        return [tensor_files.read(path)[0] for path in paths]
+
+    run(root, promote=True)
+    wanted = trained()
+    shutil.rmtree(folder / "checkpoints")
+    record = Run.record
+
+    def interrupted(self, *arguments):
+        record(self, *arguments)
+        if self.beside:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "record", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(root, promote=True)
+    assert not (folder / "checkpoints/MNIST/main").exists()
+    run(root, promote=True, resume=True)
+    for found, before in zip(trained(), wanted, strict=True):
+        assert all(torch.equal(found[name], before[name]) for name in before)
+
+
+def test_a_finished_flow_wants_its_own_decoder(folder, root):
+    run(root, promote=True)
+    source = Source(find("MNIST"), "vae")
+    finished = checkpoints.load(source.autoencoder_path, AutoEncoder)
+    other = Checkpoint(finished.network, finished.arguments, finished.description["before"])
+    checkpoints.save(other, source.autoencoder_path)
+    with pytest.raises(CheckpointError, match="another decoder"):
+        export_bundle(source, folder / "b")
 
 
 @pytest.mark.parametrize("split", ["byclass", "bymerge"])

@@ -100,3 +100,13 @@ def test_finishing_leaves_the_encoder_and_batch_statistics():
     assert drawing.flow.training
     assert not drawing.autoencoder.training
     assert not any(parameter.requires_grad for parameter in drawing.autoencoder.encoder.parameters())
+
+
+def test_the_sde_has_its_diffusion():
+    _, labels, drawing = problem()
+    drawing.sampler = Sampling(sampler="sde", steps=2)
+    torch.manual_seed(1)
+    noisy = drawing(labels[:4])
+    drawing.sampler = Sampling(sampler="ode", steps=2)
+    torch.manual_seed(1)
+    assert not torch.allclose(drawing(labels[:4]), noisy)

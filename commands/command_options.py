@@ -11,7 +11,7 @@ from runtime.datasets import NAMES
 # Flags of `train` that are fields of training.options.Options.
 RUN = (
     "lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay",
-    "precision", "compile", "clip", "patience", "resume", "seed", "num_workers",
+    "precision", "compile", "clip", "shift", "patience", "resume", "seed", "num_workers",
 )  # fmt: skip
 # And those that are fields of commands.train.Training as they are.
 TRAINING = (
@@ -112,6 +112,14 @@ def training_options(command: Command) -> Command:
             default=0.0,
             show_default=True,
             help="Norm to which longer gradients are shortened; 0: none are.",
+        ),
+        click.option(
+            "--shift",
+            type=click.IntRange(0, 27),
+            default=0,
+            show_default=True,
+            help="Move training images at random, by up to so many pixels: those that an autoencoder learns, or by "
+            "which a flow learns to classify.",
         ),
         click.option(
             "--patience",

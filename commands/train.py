@@ -27,7 +27,7 @@ from training.flows import Flow
 from training.options import FlowObjective, Options, Sampling
 from training.paths import Version, flow_name
 from training.train_autoencoder import train_autoencoder
-from training.train_flow import train_flow
+from training.train_flow import takes_autoencoder, train_flow
 
 MAX_PARAMETERS = 100_000_000
 
@@ -78,7 +78,8 @@ def train(training: Training, promote: bool | None) -> str:
     arguments = network_arguments(training)
     show = track if parallel.is_first() else untracked
     draws = training.model == "flow" and training.objective.draws
-    if draws or training.model != "flow":
+    with_images = training.model == "flow" and takes_autoencoder(training.objective, training.options)
+    if with_images or training.model != "flow":
         ensure_data(training.dataset, training.root)
     if training.model == "flow":
         path = train_flow(
@@ -90,7 +91,7 @@ def train(training: Training, promote: bool | None) -> str:
             training.objective,
             training.root,
             _checkpoint(training, training.initial, training.name, Flow),
-            _checkpoint(training, training.initial or "main", training.kind, AutoEncoder) if draws else None,
+            _checkpoint(training, training.initial or "main", training.kind, AutoEncoder) if with_images else None,
             click.echo,
             show,
         )

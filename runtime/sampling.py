@@ -25,7 +25,7 @@ def time_grid(steps: int) -> list[float]:
     return [step / steps for step in range(steps + 1)]
 
 
-def guided(conditional: Array, unconditional: Array, weight: float) -> Array:
+def guided(conditional: Array, unconditional: Array, weight: float | Array) -> Array:
     """Classifier-free guidance of a velocity (arXiv 2207.12598): weight 0 ignores the class, 1 is plain."""
     return unconditional + weight * (conditional - unconditional)
 

@@ -12,13 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runtime import sampling
 from runtime.tracking import Tracker, untracked
 from training import parallel
 from training.adversary import Adversary, ImageCritic
-from training.autoencoders import AutoEncoder
-from training.flows import Flow
-from training.options import FlowObjective, Sampling
+from training.drawing import Drawing
+from training.options import FlowObjective
 from training.perception import EmbeddingNetwork, train_classifier
 
 FEATURE_STEPS, FEATURE_BATCH = 1500, 128  # of the classifier through whose features the Frechet distance looks
@@ -29,41 +27,24 @@ LEAST_EIGENVALUE = 1e-4
 CRITIC_STEPS, CRITIC_BATCH = 300, 128  # of the critic, before it is asked
 
 
-class Drawing(nn.Module):
-    """A flow, its sampler and its decoder as one network; the encoder is frozen, and so are batch statistics."""
+class RandomDrawing(nn.Module):
+    """A drawing from noise of its own, whose flow and decoder learn; encoder and batch statistics are frozen."""
 
-    def __init__(self, flow: Flow, autoencoder: AutoEncoder, sampler: Sampling) -> None:
+    def __init__(self, drawing: Drawing) -> None:
         super().__init__()
-        self.flow, self.autoencoder, self.sampler = flow, autoencoder, sampler
-        autoencoder.encoder.requires_grad_(False)
+        self.drawing = drawing
+        drawing.autoencoder.encoder.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> Drawing:
+    def train(self, mode: bool = True) -> RandomDrawing:
         super().train(mode)
-        self.autoencoder.eval()
+        self.drawing.autoencoder.eval()
         return self
 
     def forward(self, labels: Tensor) -> Tensor:
-        """Images (N, 1, 28, 28) drawn for labels (N,)."""
-        noise = parallel.randn_like(torch.empty(len(labels), *self.flow.latent_shape, device=labels.device))
-        way = self.sampler
-        spread = sampling.diffusion_of(way.sampler, None, way.diffusion)
-        states = sampling.solve(
-            way.sampler, self._guided(labels), noise, way.times(), spread, lambda step: parallel.randn_like(noise)
-        )
-        z = sampling.last(states)
-        return self.autoencoder.decode(self.flow.unstandardise(z))
-
-    def _guided(self, labels: Tensor) -> sampling.Velocity:
-        flow, weight = self.flow, self.sampler.weight
-        both = torch.cat([labels, torch.full_like(labels, flow.null_label)])
-
-        def velocity(x: Tensor, t: float) -> Tensor:
-            if weight == 1 or t < self.sampler.guidance_start:
-                return flow(x, torch.full((len(x),), t, device=x.device), labels)
-            found = flow(torch.cat([x, x]), torch.full((2 * len(x),), t, device=x.device), both)
-            return sampling.guided(found[: len(x)], found[len(x) :], weight)
-
-        return velocity
+        """Images (N, 1, 28, 28) in [0, 1] drawn for labels (N,)."""
+        shape = self.drawing.flow.latent_shape
+        noise = parallel.randn_like(torch.empty(len(labels), *shape, device=labels.device))
+        return self.drawing(noise, labels, more_noise=lambda step: parallel.randn_like(noise))
 
 
 class Finishing:
@@ -100,12 +81,12 @@ class Finishing:
         self._adversary.load_state_dict(state["adversary"])
 
     @torch.no_grad()
-    def start(self, drawing: Drawing, images: Tensor, labels: Tensor, track: Tracker = untracked) -> None:
+    def start(self, drawing: RandomDrawing, images: Tensor, labels: Tensor, track: Tracker = untracked) -> None:
         """Take the first moments, and let the critic learn, from images drawn for labels (N,) taken at random."""
         with parallel.alone():
             self._start(drawing, images, labels, track)
 
-    def _start(self, drawing: Drawing, images: Tensor, labels: Tensor, track: Tracker) -> None:
+    def _start(self, drawing: RandomDrawing, images: Tensor, labels: Tensor, track: Tracker) -> None:
         rows = torch.randint(len(labels), (FIRST_BATCHES, BATCH), device=labels.device)
         parts = [(drawing(labels[each]), labels[each]) for each in track(rows, FIRST_BATCHES, "drawing")]
         self._frechet.start(parts)
@@ -115,7 +96,7 @@ class Finishing:
                 self._adversary.learn(images[each].float() / 255, drawing(labels[each]), labels[each])
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def __call__(self, drawing: Drawing, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def __call__(self, drawing: RandomDrawing, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Scalars for as many images drawn as there are real ones, uint8 (N, 1, 28, 28) of the same labels (N,).
 
         "frechet" has the gradient of the Frechet distance, "drawing" is the weighted sum of both losses.

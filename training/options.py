@@ -57,6 +57,7 @@ class Options:
 
     precision: of matrix products and convolutions, while weights stay float32; compile: by torch.compile;
     clip: norm to which longer gradients are shortened (0: none are);
+    shift: pixels by which an autoencoder's training images, and those a flow learns to classify, are moved at most;
     patience: stop after so many epochs without a better validation loss, and keep the best epoch (0: never);
     resume: go on from the snapshot of an interrupted run.
     """
@@ -72,6 +73,7 @@ class Options:
     precision: Precision = "float32"
     compile: bool = False
     clip: float = 0.0
+    shift: int = 0
     patience: int = 0
     resume: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -86,6 +88,6 @@ class Options:
         """What decides the result, as JSON values."""
         names = (
             "lr", "total_epochs", "batch_size", "gamma", "seed", "ema_decay", "precision", "compile", "clip",
-            "patience",
+            "shift", "patience",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names} | {"milestones": list(self.milestones)}

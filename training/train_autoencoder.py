@@ -14,6 +14,7 @@ from runtime import datasets
 from runtime.tracking import Tracker, untracked
 from training import parallel, paths
 from training.adversary import Adversary, PatchCritic
+from training.augmentation import shifted
 from training.autoencoders import AutoEncoder
 from training.batches import TensorRows
 from training.blocks import channels_last
@@ -81,7 +82,8 @@ def train_autoencoder(
     latent = LatentLoss(alpha, class_weight, probe)
 
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
-        pixels = (batch[0].float() / 255).contiguous(memory_format=torch.channels_last)
+        images = shifted(batch[0], options.shift) if model.training and options.shift else batch[0]
+        pixels = (images.float() / 255).contiguous(memory_format=torch.channels_last)
         return autoencoder_losses(cast(AutoEncoder, model), pixels, batch[1], reconstruction, latent)
 
     parts = {"validation": validation, "test": test}

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from runtime import datasets
 from runtime.tracking import Tracker, untracked
 from training import calibration, checkpoints, latents, parallel, paths
+from training.augmentation import shifted
 from training.autoencoders import AutoEncoder
 from training.batches import TensorRows
+from training.blocks import channels_last
 from training.checkpoints import Checkpoint, CheckpointError
-from training.finishing import Drawing, Finishing
+from training.drawing import Drawing
+from training.finishing import Finishing, RandomDrawing
 from training.flows import Flow
 from training.loop import Job, Losses, Stateful, fit
 from training.losses import flow_matching_loss
@@ -45,8 +48,8 @@ def train_flow(
     """Train and save the dev checkpoint at every epoch; returns its path.
 
     kind: the autoencoder, "autoencoder" or "vae", whose latents lie at latents_path; arguments and initial: as for
-    train_autoencoder. Where the objective draws, root is where the images lie, and the decoder of `autoencoder` learns,
-    too: its dev checkpoint is saved beside the flow's.
+    train_autoencoder. Where takes_autoencoder says so, root is where the images lie, and `autoencoder` encodes or
+    decodes. Where the objective draws, its decoder learns, too: its dev checkpoint is saved beside the flow's.
     """
     encoded = latents.load(latents_path, dataset)
     train = encoded.parts["train"]
@@ -58,8 +61,8 @@ def train_flow(
     else:
         arguments = initial.arguments
     _check_encoder(latents_path, encoded.encoder_sha256, initial, autoencoder)
-    if objective.draws and autoencoder is None:
-        raise CheckpointError("drawing takes an autoencoder, whose decoder learns, too")
+    if takes_autoencoder(objective, options) and autoencoder is None:
+        raise CheckpointError("drawing, and moving images, take an autoencoder")
     identity = {
         "dataset": dataset.key, "network": arguments, "autoencoder": kind, **asdict(objective),
         "encoder_sha256": encoded.encoder_sha256, "fresh": initial is None,
@@ -73,8 +76,8 @@ def train_flow(
     if objective.draws and autoencoder is not None:
         of_decoder = paths.checkpoint_path(dataset.key, "dev", kind)
         learnt, given = identity | {"network": autoencoder.arguments}, autoencoder.arguments
-        decoder = Run(of_decoder, learnt, given, options, initial=autoencoder.description, part="autoencoder")
-        part, beside = "flow", (decoder,)
+        decoder = Run(of_decoder, learnt, given, options, initial=autoencoder.description, part="drawing.autoencoder")
+        part, beside = "drawing.flow", (decoder,)
     run = Run(path, identity, arguments, options, report, facts, before, part, beside)
     if run.is_complete():
         run.report(f"{path} is complete")
@@ -95,14 +98,18 @@ def train_flow(
         bank = calibration.fit_bank(flow, *chosen, frequencies, objective.pairs, track)
         rivals = calibration.rivals(flow, *chosen, frequencies, bank, RIVALS, track)
         loss.posterior = PosteriorLoss(bank, rivals, frequencies, flow.latent_shape, options.device)
-    if objective.draws:
-        assert autoencoder is not None
-        model = Drawing(flow, autoencoder.network.to(options.device), objective.sampler)
+    if autoencoder is not None and takes_autoencoder(objective, options):
         images, labels = _images(dataset, root, options.device)
-        loss.finishing = Finishing(objective, images, labels, len(dataset.classes), fresh=state is None, track=track)
-        if state is None:
-            loss.finishing.start(model, images, labels, track)
         rows = TensorRows(*rows.tensors, images.cpu())
+        network = channels_last(autoencoder.network, options.device)
+        if options.shift:
+            loss.moved = MovedImages(network, options.shift, objective.sample_latents)
+        if objective.draws:
+            model = RandomDrawing(Drawing(flow, network, objective.sampler))
+            fresh = state is None
+            loss.finishing = Finishing(objective, images, labels, len(dataset.classes), fresh, track)
+            if fresh:
+                loss.finishing.start(model, images, labels, track)
     parts = {part: _rows(encoded.parts[part]) for part in ("validation", "test")}
     fit(Job(model, rows, loss, parts, loss.companions), run, state, track)
     parallel.wait()
@@ -118,10 +125,32 @@ def train_flow(
     return path
 
 
+def takes_autoencoder(objective: FlowObjective, options: Options) -> bool:
+    """Whether a flow's training takes the autoencoder, and images, beside their latents."""
+    return objective.draws or bool(objective.class_weight and options.shift)
+
+
+class MovedImages:
+    """Latents of images that are moved a little: more examples to learn to classify than there are images."""
+
+    def __init__(self, autoencoder: AutoEncoder, shift: int, sample: bool) -> None:
+        """shift: pixels they are moved at most; sample: from each one's distribution rather than its mean."""
+        self._autoencoder, self._shift, self._sample = autoencoder, shift, sample
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Raw latents (N, C, 7, 7) of uint8 images (N, 1, 28, 28)."""
+        mean, log_variance = self._autoencoder.encode(shifted(images, self._shift).float() / 255)
+        if log_variance is None or not self._sample:
+            return mean
+        return mean + torch.exp(0.5 * log_variance) * parallel.randn_like(mean)
+
+
 class FlowLoss:
     """What a flow minimises, an options.FlowObjective, with what learns beside it."""
 
     posterior: PosteriorLoss | None = None  # where the objective classifies
+    moved: MovedImages | None = None  # where it classifies images that are moved
     finishing: Finishing | None = None  # where it draws
 
     def __init__(self, objective: FlowObjective) -> None:
@@ -134,11 +163,11 @@ class FlowLoss:
         return {name: part for name, part in parts.items() if part is not None}
 
     def __call__(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
-        """Losses of a Flow, or a Drawing, for means and deviations of latents (N, C, 7, 7) and labels (N,).
+        """Losses of a Flow, or a RandomDrawing, for means and deviations of latents (N, C, 7, 7) and labels (N,).
 
-        For a Drawing that is being trained there are real images of these labels, too, uint8 (N, 1, 28, 28).
+        In training there are their images, too, uint8 (N, 1, 28, 28), where takes_autoencoder says so.
         """
-        flow = model.flow if isinstance(model, Drawing) else model
+        flow = model.drawing.flow if isinstance(model, RandomDrawing) else model
         assert isinstance(flow, Flow)
         mean, deviation, labels = batch[:3]
         raw = mean + deviation * parallel.randn_like(mean) if self._objective.sample_latents else mean
@@ -147,9 +176,11 @@ class FlowLoss:
         losses = {"matching": flow_matching_loss(flow, latents, labels, flow.null_label, dropout)}
         losses["loss"] = losses["matching"]
         if self.posterior is not None:
+            if self.moved is not None and model.training:
+                latents = flow.standardise(self.moved(batch[3]))
             losses["class"] = self.posterior(flow, latents, labels)
             losses["loss"] = losses["loss"] + self._objective.class_weight * losses["class"]
-        if self.finishing is not None and isinstance(model, Drawing) and model.training:
+        if self.finishing is not None and isinstance(model, RandomDrawing) and model.training:
             drawn = self.finishing(model, batch[3], labels)
             losses["loss"] = losses["loss"] + drawn.pop("drawing")
             losses |= drawn

@@ -80,18 +80,25 @@ def test_main_is_replaced_only_when_agreed(tmp_path, root):
     assert (tmp_path / "checkpoints/MNIST/main/autoencoder.jsonl").is_file()
 
 
+FLOW = "--model flow --latents z.safetensors --autoencoder vae"
+TRAININGS = {  # what is trained, and how
+    "vae": ("vae", f"--model vae --shift 1 {TINY_AUTOENCODER}"),
+    "flow": ("vae-flow", FLOW),
+    "tuning": ("vae-flow", f"{FLOW} --model-version dev --class-weight 0.3 --pairs 2 --shift 1"),
+}
+
+
 def start(words, folder):
     """The command as a process of its own, in a folder."""
     environment = dict(os.environ, PYTHONPATH=str(REPOSITORY))
     return subprocess.Popen([sys.executable, REPOSITORY / "cli.py", *words.split()], cwd=folder, env=environment)
 
 
-@pytest.mark.parametrize("model", ["vae", "flow"])
-def test_a_killed_training_resumes_to_the_same_weights(trained, root, tmp_path, model):
+@pytest.mark.parametrize("training", TRAININGS)
+def test_a_killed_training_resumes_to_the_same_weights(trained, root, tmp_path, training):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    words = f"train --model {model} --batch-size 32 --total-epochs 12 --threads 1 --no-promote"
-    words += f" --root {root} {TINY_AUTOENCODER}" if model == "vae" else " --latents z.safetensors --autoencoder vae"
-    name = "vae" if model == "vae" else "vae-flow"
+    name, what = TRAININGS[training]
+    words = f"train {what} --batch-size 32 --total-epochs 12 --threads 1 --no-promote --root {root}"
     for folder in (whole, cut):
         shutil.copytree(trained, folder)
         (folder / f"checkpoints/MNIST/dev/{name}.jsonl").unlink()
@@ -108,17 +115,20 @@ def test_a_killed_training_resumes_to_the_same_weights(trained, root, tmp_path, 
     assert "is complete" in run(f"{words} --resume", cut, torch=True).stdout
 
 
-@pytest.mark.parametrize("model", ["vae", "flow"])
-def test_two_processes_train_as_one_does(trained, root, tmp_path, model):
-    words = f"train --model {model} --batch-size 32 --total-epochs 2 --no-promote --device cpu"
-    words += f" --root {root} {TINY_AUTOENCODER}" if model == "vae" else " --latents z.safetensors --autoencoder vae"
+@pytest.mark.parametrize("training", TRAININGS)
+def test_two_processes_train_as_one_does(trained, root, tmp_path, training):
+    name, what = TRAININGS[training]
+    words = f"train {what} --batch-size 32 --total-epochs 2 --no-promote --device cpu --root {root}"
     losses = []
-    for name, launcher in (("one", []), ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"])):
-        folder = shutil.copytree(trained, tmp_path / name)
+    for processes, launcher in (
+        ("one", []),
+        ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]),
+    ):
+        folder = shutil.copytree(trained, tmp_path / processes)
         environment = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS="1")
         command = [sys.executable, *launcher, REPOSITORY / "cli.py", *words.split()]
         subprocess.run(command, cwd=folder, env=environment, check=True)
-        log = folder / f"checkpoints/MNIST/dev/{'vae' if model == 'vae' else 'vae-flow'}.jsonl"
+        log = folder / f"checkpoints/MNIST/dev/{name}.jsonl"
         records = [json.loads(line) for line in log.read_text().splitlines()]
         losses.append([record[part]["loss"] for record in records for part in ("train", "validation", "test")])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from training.adversary import Adversary, ImageCritic
-from training.finishing import Drawing, FrechetLoss
+from training.drawing import Drawing
+from training.finishing import FrechetLoss, RandomDrawing
 from training.flows import Flow
 from training.options import Sampling
 
@@ -38,11 +39,11 @@ def problem():
     torch.manual_seed(0)
     labels = torch.arange(600) % CLASSES
     images = (Enlarger().decode(2 + 0.3 * torch.randn(600, 1, 7, 7)) * 255).to(torch.uint8)
-    return images, labels, Drawing(Flow(CLASSES, dim1=16, n_layers=1), Enlarger(), SAMPLER)
+    return images, labels, RandomDrawing(Drawing(Flow(CLASSES, dim1=16, n_layers=1), Enlarger(), SAMPLER))
 
 
 def learn(drawing, labels, loss, steps, lr=1e-2):
-    optimiser = torch.optim.Adam(drawing.flow.parameters(), lr)
+    optimiser = torch.optim.Adam(drawing.drawing.flow.parameters(), lr)
     for _ in range(steps):
         some = labels[torch.randperm(len(labels))[:64]]
         value = loss(drawing(some), some)
@@ -97,16 +98,16 @@ def test_a_critic_pulls_samples_to_the_real_images():
 def test_finishing_leaves_the_encoder_and_batch_statistics():
     _, _, drawing = problem()
     drawing.train()
-    assert drawing.flow.training
-    assert not drawing.autoencoder.training
-    assert not any(parameter.requires_grad for parameter in drawing.autoencoder.encoder.parameters())
+    assert drawing.drawing.flow.training
+    assert not drawing.drawing.autoencoder.training
+    assert not any(parameter.requires_grad for parameter in drawing.drawing.autoencoder.encoder.parameters())
 
 
 def test_the_sde_has_its_diffusion():
     _, labels, drawing = problem()
-    drawing.sampler = Sampling(sampler="sde", steps=2)
+    drawing.drawing.sampler = Sampling(sampler="sde", steps=2)
     torch.manual_seed(1)
     noisy = drawing(labels[:4])
-    drawing.sampler = Sampling(sampler="ode", steps=2)
+    drawing.drawing.sampler = Sampling(sampler="ode", steps=2)
     torch.manual_seed(1)
     assert not torch.allclose(drawing(labels[:4]), noisy)

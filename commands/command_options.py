@@ -16,7 +16,7 @@ RUN = (
 # And those that are fields of commands.train.Training as they are.
 TRAINING = (
     "root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs", "frechet_weight",
-    "adversarial_weight",
+    "adversarial_weight", "regression_weight", "teacher_version",
 )  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def training_options(command: Command) -> Command:
     """What `train` alone takes."""
     return all_of(
         command,
-        click.option("--model", type=click.Choice(["autoencoder", "vae", "flow"]), help="What to train."),
+        click.option("--model", type=click.Choice(["autoencoder", "vae", "flow", "generator"]), help="What to train."),
         click.option(
             "--model-version",
             type=click.Choice(["dev", "main"]),
@@ -65,7 +65,7 @@ def training_options(command: Command) -> Command:
         click.option(
             "--autoencoder",
             type=click.Choice(["autoencoder", "vae"]),
-            help="Whose latents a flow learns.  [default: the shipped one]",
+            help="Whose latents a flow learns, or beside whose flow a generator.  [default: the shipped one]",
         ),
         click.option(
             "--sample-latents",
@@ -93,6 +93,20 @@ def training_options(command: Command) -> Command:
             default=0.0,
             show_default=True,
             help="Weight of a critic that tells such samples from real images. The decoder learns, too.",
+        ),
+        click.option(
+            "--regression-weight",
+            type=Number(0, 1000),
+            default=1.0,
+            show_default=True,
+            help="Weight of how far a generator's images are from those that the sampler draws from the same noise.",
+        ),
+        click.option(
+            "--teacher-version",
+            type=click.Choice(["dev", "main"]),
+            default="main",
+            show_default=True,
+            help="Version of the autoencoder and flow that a generator learns from.",
         ),
         latents_option,
         click.option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,21 @@ from commands.models import EXPORTED, default_kind
 from commands.progress import note, track
 from export.bundles import Source, export_bundle
 from runtime.datasets import Dataset
-from runtime.tracking import untracked
+from runtime.tracking import Tracker, untracked
 from training import checkpoints, latents, parallel, paths
 from training.autoencoders import AutoEncoder
 from training.calibration import PAIRS
 from training.checkpoints import AUTOENCODERS, Checkpoint, Network
 from training.flows import Flow
-from training.options import FlowObjective, Options, Sampling
-from training.paths import Version, flow_name
+from training.generators import Generator
+from training.options import FlowObjective, GeneratorObjective, Options, Sampling
+from training.paths import Version, flow_name, generator_name
 from training.train_autoencoder import train_autoencoder
 from training.train_flow import takes_autoencoder, train_flow
+from training.train_generator import load_teacher, train_generator
 
 MAX_PARAMETERS = 100_000_000
+NETWORKS_OF: dict[str, type[nn.Module]] = {**AUTOENCODERS, "flow": Flow, "generator": Generator}
 
 
 @dataclass(frozen=True)
@@ -38,35 +41,42 @@ class Training:
 
     dataset: Dataset
     root: Path
-    model: str  # "autoencoder", "vae" or "flow"
+    model: str  # "autoencoder", "vae", "flow" or "generator"
     options: Options
     network: Sequence[str] = ()  # further words of the command line: --NAME VALUE for the constructor
     initial: Version | None = None
+    teacher_version: Version = "main"  # of what a generator learns from
     alpha: float = 0.2
     class_weight: float = 0.0
-    autoencoder: str | None = None  # whose latents a flow learns
+    autoencoder: str | None = None  # whose latents a flow learns, or beside whose flow a generator
     latents: Path | None = None
     sample_latents: bool = False
     pairs: int = PAIRS
     frechet_weight: float = 0.0
     adversarial_weight: float = 0.0
+    regression_weight: float = 1.0
     sampler: Sampling = field(default_factory=Sampling)
 
     @property
-    def objective(self) -> FlowObjective:
+    def flow_objective(self) -> FlowObjective:
         """What a flow minimises."""
-        names = ("sample_latents", "class_weight", "pairs", "frechet_weight", "adversarial_weight", "sampler")
-        return FlowObjective(**{name: getattr(self, name) for name in names})
+        return FlowObjective(**{each.name: getattr(self, each.name) for each in fields(FlowObjective)})
+
+    @property
+    def generator_objective(self) -> GeneratorObjective:
+        """What a generator minimises."""
+        return GeneratorObjective(**{each.name: getattr(self, each.name) for each in fields(GeneratorObjective)})
 
     @property
     def kind(self) -> str:
-        """The autoencoder that is trained, or whose latents are."""
-        return self.model if self.model != "flow" else self.autoencoder or default_kind(self.dataset)
+        """The autoencoder that is trained, or of what is trained."""
+        return self.model if self.model in AUTOENCODERS else self.autoencoder or default_kind(self.dataset)
 
     @property
     def name(self) -> str:
         """The checkpoint's name."""
-        return self.model if self.model != "flow" else flow_name(self.kind)
+        names = {"flow": flow_name(self.kind), "generator": generator_name(self.kind)}
+        return names.get(self.model, self.model)
 
     @property
     def latents_path(self) -> Path:
@@ -75,48 +85,70 @@ class Training:
 
 def train(training: Training, promote: bool | None) -> str:
     """Train one network and, where the user agrees, make its checkpoint the main one; returns a line."""
-    arguments = network_arguments(training)
-    show = track if parallel.is_first() else untracked
-    draws = training.model == "flow" and training.objective.draws
-    with_images = training.model == "flow" and takes_autoencoder(training.objective, training.options)
-    if with_images or training.model != "flow":
-        ensure_data(training.dataset, training.root)
-    if training.model == "flow":
-        path = train_flow(
-            training.dataset,
-            training.latents_path,
-            training.kind,
-            arguments,
-            training.options,
-            training.objective,
-            training.root,
-            _checkpoint(training, training.initial, training.name, Flow),
-            _checkpoint(training, training.initial or "main", training.kind, AutoEncoder) if with_images else None,
-            click.echo,
-            show,
-        )
-    else:
-        path = train_autoencoder(
-            training.dataset,
-            training.root,
-            training.kind,
-            arguments,
-            training.alpha,
-            training.options,
-            training.class_weight,
-            _checkpoint(training, training.initial, training.name, AUTOENCODERS[training.model]),
-            click.echo,
-            show,
-        )
+    one = {"flow": _train_flow, "generator": _train_generator}.get(training.model, _train_autoencoder)
+    path = one(training, network_arguments(training), track if parallel.is_first() else untracked)
+    with_decoder = training.model == "flow" and training.flow_objective.draws
     if promote is None:
-        both = f"{training.kind} and {training.name}" if draws else training.name
+        both = f"{training.kind} and {training.name}" if with_decoder else training.name
         promote = agreed(f"Replace the main {both} of {training.dataset.key} by this training's?")
     if promote and parallel.is_first():
-        if draws:  # and has changed the decoder
+        if with_decoder:
             checkpoints.promote(training.dataset.key, training.kind)
         path = checkpoints.promote(training.dataset.key, training.name)
     parallel.wait()
     return f"{path}: {training.name} of {training.dataset.key}, {training.options.total_epochs} epochs"
+
+
+def _train_autoencoder(training: Training, arguments: dict[str, Any], show: Tracker) -> Path:
+    ensure_data(training.dataset, training.root)
+    return train_autoencoder(
+        training.dataset,
+        training.root,
+        training.kind,
+        arguments,
+        training.alpha,
+        training.options,
+        training.class_weight,
+        _checkpoint(training, training.initial, training.name, AUTOENCODERS[training.model]),
+        click.echo,
+        show,
+    )
+
+
+def _train_flow(training: Training, arguments: dict[str, Any], show: Tracker) -> Path:
+    objective = training.flow_objective
+    with_images = takes_autoencoder(objective, training.options)
+    if with_images:
+        ensure_data(training.dataset, training.root)
+    return train_flow(
+        training.dataset,
+        training.latents_path,
+        training.kind,
+        arguments,
+        training.options,
+        objective,
+        training.root,
+        _checkpoint(training, training.initial, training.name, Flow),
+        _checkpoint(training, training.initial or "main", training.kind, AutoEncoder) if with_images else None,
+        click.echo,
+        show,
+    )
+
+
+def _train_generator(training: Training, arguments: dict[str, Any], show: Tracker) -> Path:
+    ensure_data(training.dataset, training.root)
+    return train_generator(
+        training.dataset,
+        training.root,
+        training.kind,
+        arguments,
+        training.options,
+        training.generator_objective,
+        load_teacher(training.dataset, training.teacher_version, training.kind, training.options.device),
+        _checkpoint(training, training.initial, training.name, Generator),
+        click.echo,
+        show,
+    )
 
 
 def agreed(question: str) -> bool:
@@ -126,7 +158,7 @@ def agreed(question: str) -> bool:
 
 def network_arguments(training: Training) -> dict[str, Any]:
     """Constructor arguments from the words --NAME VALUE; UsageError for an unknown name or a wrong value."""
-    network = Flow if training.model == "flow" else AUTOENCODERS[training.model]
+    network = NETWORKS_OF[training.model]
     allowed = checkpoints.constructor_arguments(network)
     if training.network and training.initial:
         raise click.UsageError(

@@ -40,16 +40,7 @@ class AutoEncoder(nn.Module):
             *([SelfAttention(dim1, n_heads)] if n_heads else []),
             nn.Conv2d(dim1, latent_channels * (2 if self.variational else 1), 1),
         )
-        self.decoder = nn.Sequential(
-            conv_norm_relu(latent_channels, dim2, 3),
-            *(InvertedBottleneck(dim2, expansion) for _ in range(n_layers)),
-            *([SelfAttention(dim2, n_heads)] if n_heads else []),
-            nn.Conv2d(dim2, 4 * dim3, 1),
-            nn.PixelShuffle(2),
-            conv_norm_relu(dim3, dim3, 3),
-            nn.Conv2d(dim3, 4, 3, padding=1),
-            nn.PixelShuffle(2),
-        )
+        self.decoder = nn.Sequential(*decoder_layers(latent_channels, dim2, dim3, n_layers, expansion, n_heads))
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """The latents' mean and, where the encoder is variational, log-variance; each (N, C, 7, 7)."""
@@ -72,6 +63,22 @@ class VarAutoEncoder(AutoEncoder):
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         mean, log_variance = self.encoder(images).chunk(2, dim=1)
         return mean, log_variance.clamp(-12, 4)
+
+
+def decoder_layers(
+    latent_channels: int, dim2: int, dim3: int, n_layers: int, expansion: int, n_heads: int = 0
+) -> list[nn.Module]:
+    """What turns maps (N, latent_channels, 7, 7) into the logits of images; arguments as of an AutoEncoder."""
+    return [
+        conv_norm_relu(latent_channels, dim2, 3),
+        *(InvertedBottleneck(dim2, expansion) for _ in range(n_layers)),
+        *([SelfAttention(dim2, n_heads)] if n_heads else []),
+        nn.Conv2d(dim2, 4 * dim3, 1),
+        nn.PixelShuffle(2),
+        conv_norm_relu(dim3, dim3, 3),
+        nn.Conv2d(dim3, 4, 3, padding=1),
+        nn.PixelShuffle(2),
+    ]
 
 
 def pixels_of(logits: Tensor) -> Tensor:

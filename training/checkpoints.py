@@ -19,10 +19,13 @@ from runtime.files import written_aside
 from training import tensor_files
 from training.autoencoders import AutoEncoder, VarAutoEncoder
 from training.flows import Flow
+from training.generators import Generator
 from training.paths import checkpoint_path, log_path
 
 FORMAT = 1
-NETWORKS: dict[str, type[nn.Module]] = {network.__name__: network for network in (AutoEncoder, VarAutoEncoder, Flow)}
+NETWORKS: dict[str, type[nn.Module]] = {
+    network.__name__: network for network in (AutoEncoder, VarAutoEncoder, Flow, Generator)
+}
 AUTOENCODERS: dict[str, type[AutoEncoder]] = {"autoencoder": AutoEncoder, "vae": VarAutoEncoder}
 
 
@@ -105,7 +108,7 @@ def has_encoder_of(other_key: str, dataset_key: str, name: str) -> bool:
 
 def constructor_arguments(network: type[nn.Module]) -> dict[str, inspect.Parameter]:
     """The arguments a user may give to a network: those that the data do not decide."""
-    decided_by_data = {"classes", "latent_channels", "latent_size"} if network is Flow else set()
+    decided_by_data = {"classes", "latent_channels", "latent_size"} if network in (Flow, Generator) else set()
     parameters = inspect.signature(network, eval_str=True).parameters
     return {name: parameter for name, parameter in parameters.items() if name not in decided_by_data}
 

@@ -6,6 +6,7 @@ from real ones. The flow and the decoder learn from both.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from runtime.tracking import Tracker, untracked
 from training import parallel
 from training.adversary import Adversary, ImageCritic
 from training.drawing import Drawing
-from training.options import FlowObjective
+from training.options import DrawingObjective
 from training.perception import EmbeddingNetwork, train_classifier
 
 FEATURE_STEPS, FEATURE_BATCH = 1500, 128  # of the classifier through whose features the Frechet distance looks
@@ -24,6 +25,7 @@ LABEL_SCALE = 3.0  # of a label's one-hot vector beside the features
 DECAY_IMAGES = 25_600  # drawn, after which the moments of what is drawn have forgotten all but 1/e
 FIRST_BATCHES, BATCH = 60, 256  # whose moments come first
 LEAST_EIGENVALUE = 1e-4
+Draw = Callable[[Tensor], Tensor]  # labels (N,) to images (N, 1, 28, 28) in [0, 1]
 CRITIC_STEPS, CRITIC_BATCH = 300, 128  # of the critic, before it is asked
 
 
@@ -52,7 +54,7 @@ class Finishing:
 
     def __init__(
         self,
-        objective: FlowObjective,
+        objective: DrawingObjective,
         images: Tensor,
         labels: Tensor,
         classes: int,
@@ -81,27 +83,26 @@ class Finishing:
         self._adversary.load_state_dict(state["adversary"])
 
     @torch.no_grad()
-    def start(self, drawing: RandomDrawing, images: Tensor, labels: Tensor, track: Tracker = untracked) -> None:
-        """Take the first moments, and let the critic learn, from images drawn for labels (N,) taken at random."""
+    def start(self, draw: Draw, images: Tensor, labels: Tensor, track: Tracker = untracked) -> None:
+        """Take the first moments, and let the critic learn, from images drawn for some of the real ones' labels."""
         with parallel.alone():
-            self._start(drawing, images, labels, track)
+            self._start(draw, images, labels, track)
 
-    def _start(self, drawing: RandomDrawing, images: Tensor, labels: Tensor, track: Tracker) -> None:
+    def _start(self, draw: Draw, images: Tensor, labels: Tensor, track: Tracker) -> None:
         rows = torch.randint(len(labels), (FIRST_BATCHES, BATCH), device=labels.device)
-        parts = [(drawing(labels[each]), labels[each]) for each in track(rows, FIRST_BATCHES, "drawing")]
+        parts = [(draw(labels[each]), labels[each]) for each in track(rows, FIRST_BATCHES, "drawing")]
         self._frechet.start(parts)
         if self._objective.adversarial_weight:
             rows = torch.randint(len(labels), (CRITIC_STEPS, CRITIC_BATCH), device=labels.device)
             for each in track(rows, CRITIC_STEPS, "critic"):
-                self._adversary.learn(images[each].float() / 255, drawing(labels[each]), labels[each])
+                self._adversary.learn(images[each].float() / 255, draw(labels[each]), labels[each])
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def __call__(self, drawing: RandomDrawing, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Scalars for as many images drawn as there are real ones, uint8 (N, 1, 28, 28) of the same labels (N,).
+    def __call__(self, drawn: Tensor, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Scalars for images drawn, (N, 1, 28, 28) in [0, 1], and real ones, uint8, of the same labels (N,).
 
         "frechet" has the gradient of the Frechet distance, "drawing" is the weighted sum of both losses.
         """
-        drawn = drawing(labels)
         losses = {"frechet": self._frechet(drawn, labels)}
         total = self._objective.frechet_weight * losses["frechet"]
         if self._objective.adversarial_weight:

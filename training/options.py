@@ -29,18 +29,13 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class FlowObjective:
-    """What a flow minimises beside the flow matching loss, and on which latents.
+class DrawingObjective:
+    """What whole images cost that are drawn with a sampler.
 
-    sample_latents: draws from each image's distribution rather than its mean; class_weight: of the cross-entropy of
-    its posterior by the denoising rule; pairs: how many (t, noise) that rule has; frechet_weight and
-    adversarial_weight: of the Frechet distance of what `sampler` draws to real images, and of a critic that tells them
-    apart, from which the decoder learns, too. A flow with all weights 0 is trained generatively only.
+    frechet_weight and adversarial_weight: of their Frechet distance to real images, and of a critic that tells them
+    from real ones.
     """
 
-    sample_latents: bool = False
-    class_weight: float = 0.0
-    pairs: int = 64
     frechet_weight: float = 0.0
     adversarial_weight: float = 0.0
     sampler: Sampling = field(default_factory=Sampling)
@@ -49,6 +44,27 @@ class FlowObjective:
     def draws(self) -> bool:
         """Whether the loss takes images drawn with the sampler."""
         return self.frechet_weight > 0 or self.adversarial_weight > 0
+
+
+@dataclass(frozen=True)
+class FlowObjective(DrawingObjective):
+    """What a flow minimises beside the flow matching loss, and on which latents.
+
+    sample_latents: draws from each image's distribution rather than its mean; class_weight: of the cross-entropy of
+    its posterior by the denoising rule; pairs: how many (t, noise) that rule has. Where it draws, the decoder learns,
+    too. A flow with all weights 0 is trained generatively only.
+    """
+
+    sample_latents: bool = False
+    class_weight: float = 0.0
+    pairs: int = 64
+
+
+@dataclass(frozen=True)
+class GeneratorObjective(DrawingObjective):
+    """What a generator minimises; regression_weight: of the distance of its images to those that the sampler draws."""
+
+    regression_weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Where checkpoints lie: ``checkpoints/DATASET/VERSION/NAME.safetensors`` of the current directory. Needs no torch.
 
 VERSION is "dev", the scratch checkpoint of the last training, or "main". NAME is "autoencoder", "vae", or
-"autoencoder-flow", "vae-flow" for the flow on that one's latents.
+"autoencoder-flow", "vae-flow" for the flow on that one's latents, or "autoencoder-generator", "vae-generator" for what
+is distilled from both.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ def checkpoint_path(dataset_key: str, version: Version, name: str) -> Path:
 def flow_name(autoencoder: str) -> str:
     """The name of the flow on the latents of "autoencoder" or "vae"."""
     return f"{autoencoder}-flow"
+
+
+def generator_name(autoencoder: str) -> str:
+    """The name of the generator distilled from the flow on the latents of "autoencoder" or "vae"."""
+    return f"{autoencoder}-generator"
 
 
 def log_path(checkpoint: Path) -> Path:

@@ -181,7 +181,7 @@ class FlowLoss:
             losses["class"] = self.posterior(flow, latents, labels)
             losses["loss"] = losses["loss"] + self._objective.class_weight * losses["class"]
         if self.finishing is not None and isinstance(model, RandomDrawing) and model.training:
-            drawn = self.finishing(model, batch[3], labels)
+            drawn = self.finishing(model(labels), batch[3], labels)
             losses["loss"] = losses["loss"] + drawn.pop("drawing")
             losses |= drawn
         return losses

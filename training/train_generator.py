@@ -1,0 +1,152 @@
+"""Distil a flow, its sampler and its decoder into a generator that draws in one evaluation, and finish that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from runtime import datasets
+from runtime.tracking import Tracker, untracked
+from training import checkpoints, parallel, paths
+from training.autoencoders import AutoEncoder, pixels_of
+from training.batches import TensorRows
+from training.blocks import channels_last
+from training.checkpoints import Checkpoint
+from training.drawing import Drawing
+from training.finishing import Finishing
+from training.flows import Flow
+from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
+from training.loop import Job, Losses, Stateful, fit
+from training.losses import ReconstructionLoss
+from training.options import GeneratorObjective, Options
+from training.paths import Version, flow_name, generator_name
+from training.perception import FeatureNetwork, train_classifier
+from training.runs import Run
+
+FEATURE_EPOCHS, FEATURE_BATCH = 2, 128
+AT_DEFAULT = 0.5  # of the examples; the others' guidance weights are uniform
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What a generator learns from, and the hashes by which it names it: of both checkpoints' files."""
+
+    autoencoder: AutoEncoder
+    flow: Flow
+    sha256: list[str]
+
+
+def load_teacher(dataset: datasets.Dataset, version: Version, kind: str, device: torch.device) -> Teacher:
+    """The autoencoder and flow of a data set; CheckpointError where there is none."""
+    files = [paths.checkpoint_path(dataset.key, version, name) for name in (kind, flow_name(kind))]
+    autoencoder = checkpoints.load(files[0], AutoEncoder, device).network
+    flow = checkpoints.load(files[1], Flow, device).network
+    return Teacher(autoencoder, flow, [paths.sha256(file) for file in files])
+
+
+def train_generator(
+    dataset: datasets.Dataset,
+    root: Path,
+    kind: str,
+    arguments: dict[str, Any],
+    options: Options,
+    objective: GeneratorObjective,
+    teacher: Teacher,
+    initial: Checkpoint[Generator] | None = None,
+    report: Callable[[str], None] = print,
+    track: Tracker = untracked,
+) -> Path:
+    """Train and save the dev checkpoint at every epoch; returns its path.
+
+    kind: of the teacher's autoencoder; the teacher draws with the objective's sampler; arguments and initial: as for
+    train_autoencoder.
+    """
+    autoencoder, flow = teacher.autoencoder, teacher.flow
+    of_data = {"classes": len(dataset.classes), "latent_channels": flow.latent_shape[0]}
+    arguments = initial.arguments if initial else arguments | of_data
+    identity = {
+        "dataset": dataset.key, "network": arguments, "autoencoder": kind, **asdict(objective),
+        "teacher": teacher.sha256, "fresh": initial is None,
+    }  # fmt: skip
+    path = paths.checkpoint_path(dataset.key, "dev", generator_name(kind))
+    run = Run(path, identity, arguments, options, report, initial=initial.description if initial else None)
+    if run.is_complete():
+        run.report(f"{path} is complete")
+        return path
+    torch.manual_seed(options.seed)
+    train, validation, test = (_rows(datasets.load(dataset, root, part)) for part in datasets.PARTS)
+    network = initial.network if initial else Generator(**arguments)
+    channels_last(network, options.device)
+    state = run.state()
+    images, labels = (tensor.to(options.device) for tensor in train.tensors)
+    drawing = Drawing(flow, channels_last(autoencoder, options.device), objective.sampler)
+    loss = GeneratorLoss(objective, drawing.requires_grad_(False).eval(), images, labels, state is None, track)
+    if objective.draws and state is None:
+        loss.finishing.start(lambda some: loss.drawn(network, some), images, labels, track)
+    parts = {"validation": validation, "test": test}
+    fit(Job(network, train, loss, parts, loss.companions), run, state, track)
+    parallel.wait()
+    run.finish()
+    return path
+
+
+class GeneratorLoss:
+    """What a generator minimises, an options.GeneratorObjective, with what learns beside it."""
+
+    def __init__(
+        self,
+        objective: GeneratorObjective,
+        teacher: Drawing,
+        images: Tensor,
+        labels: Tensor,
+        fresh: bool,
+        track: Tracker,
+    ) -> None:
+        """Real images are uint8 (N, 1, 28, 28), on the device where all of it lies; not fresh: a state follows."""
+        self._objective, self._teacher = objective, teacher
+        classes = teacher.flow.null_label
+        steps = FEATURE_EPOCHS * len(images) // FEATURE_BATCH if fresh else 0
+        features = train_classifier(FeatureNetwork(classes), images, labels, steps, FEATURE_BATCH, track)
+        self._distance = ReconstructionLoss(features.features)
+        self.companions: dict[str, Stateful] = {"features": features}
+        if objective.draws:
+            self.finishing = Finishing(objective, images, labels, classes, fresh, track)
+            self.companions["finishing"] = self.finishing
+
+    def __call__(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
+        """Losses of a Generator for real images uint8 (N, 1, 28, 28) and labels (N,), whose classes it draws."""
+        network, (images, labels) = cast(Generator, model), batch
+        noise, weight = self._noise(labels), self._weights(labels)
+        with torch.no_grad():
+            wanted = self._teacher(noise, labels, weight.view(-1, 1, 1, 1))
+        losses = self._distance(network.logits(noise, labels, weight), wanted, labels, training=False)
+        losses["loss"] = self._objective.regression_weight * losses["reconstruction"]
+        if self._objective.draws and model.training:
+            found = self.finishing(self.drawn(network, labels), images, labels)
+            losses["loss"] = losses["loss"] + found.pop("drawing")
+            losses |= found
+        return losses
+
+    def drawn(self, network: Generator, labels: Tensor) -> Tensor:
+        """Images (N, 1, 28, 28) at the sampler's own guidance weight."""
+        weight = torch.full((len(labels),), self._objective.sampler.weight, device=labels.device)
+        return pixels_of(network.logits(self._noise(labels), labels, weight))
+
+    def _noise(self, labels: Tensor) -> Tensor:
+        shape = self._teacher.flow.latent_shape
+        return parallel.randn_like(torch.empty(len(labels), *shape, device=labels.device))
+
+    def _weights(self, labels: Tensor) -> Tensor:
+        """Guidance weights (N,): the sampler's own for AT_DEFAULT of them."""
+        any_weight = LEAST_WEIGHT + (MOST_WEIGHT - LEAST_WEIGHT) * parallel.rand(len(labels), labels.device)
+        own = parallel.rand(len(labels), labels.device) < AT_DEFAULT
+        return torch.where(own, self._objective.sampler.weight, any_weight)
+
+
+def _rows(data: datasets.LabelledImages) -> TensorRows:
+    return TensorRows(torch.from_numpy(data.images)[:, None], torch.from_numpy(data.labels))

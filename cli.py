@@ -24,7 +24,7 @@ def cli() -> None:
 
 @cli.command(cls=flags.VariadicCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @own.training_options
-@flags.sampling_options
+@flags.solver_options
 @flags.dataset_options
 @flags.data_options
 @flags.device_option
@@ -53,7 +53,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
 
     if (given["model"] is None) == (given["recipe"] is None):
         raise click.UsageError("give --model {autoencoder,vae,flow,generator}, or --recipe NAME.")
-    flags.check_sampling(given, Sampling.sampler)
+    flags.check_sampling(given, Sampling.sampler, Sampling.sampler)
     if given["threads"]:
         torch.set_num_threads(given["threads"])
     with parallel.group(torch_device(given["device"])) as device:
@@ -112,7 +112,12 @@ def encode_dataset(**given: Any) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the bundle.  [default: models_onnx/NAME]",
 )
-@flags.sampling_options
+@click.option(
+    "--quantize",
+    type=click.Choice(["float16", "int8"]),
+    help="Store weights so, rounded; they are float32 again when loaded.  [default: float32]",
+)
+@flags.solver_options
 def export(**given: Any) -> None:
     """Turn checkpoints into a bundle, once its graphs match torch.
 
@@ -129,7 +134,7 @@ def export(**given: Any) -> None:
     from runtime.datasets import find
     from training.options import Sampling
 
-    flags.check_sampling(given, Sampling.sampler)
+    flags.check_sampling(given, Sampling.sampler, Sampling.sampler)
     dataset = find(given["dataset"], given["split"])
     source = Source(
         dataset,
@@ -138,7 +143,7 @@ def export(**given: Any) -> None:
         given["model_version"],
     )
     chosen = {key: given[key] for key in flags.SAMPLING if given[key] is not None}
-    click.echo(export_one(source, given["output"], Sampling(**chosen)))
+    click.echo(export_one(source, given["output"], Sampling(**chosen), given["quantize"] or "float32"))
 
 
 @cli.command(cls=flags.VariadicCommand)
@@ -278,6 +283,36 @@ def info(name: str | None, as_json: bool) -> None:
     from commands.info import info as describe
 
     click.echo(describe(name, as_json))
+
+
+@cli.command(cls=flags.VariadicCommand)
+@flags.dataset_options
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    multiple=True,
+    metavar="N...",
+    help="Numbers of threads to measure with.  [default: 1 and all cores]",
+)
+@click.option(
+    "--to-disk", type=click.IntRange(0), default=0, show_default=True, help="Write so many images to an archive, too."
+)
+@click.option("--plot", type=flags.OutputFile(".png", ".svg"), metavar="FILE", help="Draw throughput; .png or .svg.")
+@flags.json_option
+def bench(**given: Any) -> None:
+    """Time a bundle here: start, latency, throughput, memory, and PyTorch beside it where that is installed.
+
+    Takes a minute or two; let nothing else run.
+
+    \b
+    Example:
+      python cli.py bench --dataset MNIST --json > bench.json
+    """
+    from commands.bench import bench as run
+    from runtime.datasets import find
+
+    dataset = find(given.pop("dataset"), given.pop("split"))
+    click.echo(run(dataset, **given))
 
 
 def _refuse_beside_recipe(ctx: click.Context) -> None:

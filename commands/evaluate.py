@@ -49,7 +49,7 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
     judges = {which: Judge(evaluator, wanted, train) for which, evaluator in evaluators.items()}
     memorisation = Memorisation(wanted.images, train.images)
     with opened(choice) as model:
-        check_sampling(settings, model.bundle.defaults.sampler)
+        check_sampling(settings, model.bundle.defaults.sampler, model.bundle.defaults.solver)
         runs: list[dict[str, Figures]] = []
         for seed in track(range(extent.seeds), extent.seeds, "judging seeds"):
             samples = LabelledImages(model.generate(wanted.labels, seed=seed, **settings), wanted.labels)

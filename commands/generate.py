@@ -17,7 +17,7 @@ from commands.options import check_page, check_sampling
 from commands.progress import track
 from runtime import images as pictures
 
-Settings = dict[str, Any]  # the seed and runtime.model.Sampling as given
+Settings = dict[str, Any]  # the seed and runtime.settings.Sampling as given
 
 
 def generate(
@@ -47,7 +47,7 @@ def generate(
     if path.suffix.lower() == ".png":
         check_page(height, width, scale)
     with opened(choice) as model:
-        check_sampling(settings, model.bundle.defaults.sampler)
+        check_sampling(settings, model.bundle.defaults.sampler, model.bundle.defaults.solver)
         cycle = _label_indices(labels, model.classes)
         started = time.perf_counter()
         batches = model.stream(count, cycle, batch_size=batch_size, **settings)
@@ -66,7 +66,8 @@ def _draw_paths(
     if path.suffix.lower() != ".png":
         raise click.UsageError(f"--path draws a .png, not {str(path)!r}.")
     with opened(choice) as model:
-        check_sampling(settings, model.bundle.defaults.sampler)
+        solver = model.bundle.defaults.solver
+        check_sampling(settings, solver, solver)
         cycle = _label_indices(labels, model.classes)
         width = (settings["steps"] or model.bundle.defaults.steps) + 1
         check_page(height, width, scale)

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from runtime import datasets, images
-from runtime.sampling import SAMPLERS, Sampler, diffusion_of
+from runtime.sampling import FEW, SAMPLERS, SOLVERS, Sampler, Solver, choose, diffusion_of
 
-# Those of runtime.model.Sampling.
+# Those of runtime.settings.Sampling.
 SAMPLING = ("sampler", "weight", "guidance_start", "diffusion", "steps")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -111,13 +111,27 @@ def model_options(command: Command) -> Command:
 
 def sampling_options(command: Command) -> Command:
     """Those of SAMPLING; None is the bundle's default."""
+    text = "Euler-Maruyama, Euler, Heun, DPM-Solver++(2M), or a generator that needs few evaluations: the bundle's own."
     return all_of(
         command,
-        click.option(
-            "--sampler",
-            type=click.Choice(SAMPLERS),
-            help="Solver: Euler-Maruyama, Euler, Heun, or DPM-Solver++(2M).  [default: the bundle's]",
-        ),
+        click.option("--sampler", type=click.Choice(SAMPLERS), help=f"{text}  [default: the bundle's]"),
+        _solver_settings,
+    )
+
+
+def solver_options(command: Command) -> Command:
+    """Those of SAMPLING, for a flow that has no generator yet."""
+    text = "Solver: Euler-Maruyama, Euler, Heun, or DPM-Solver++(2M)."
+    return all_of(
+        command,
+        click.option("--sampler", type=click.Choice(SOLVERS), help=f"{text}  [default: heun]"),
+        _solver_settings,
+    )
+
+
+def _solver_settings(command: Command) -> Command:
+    return all_of(
+        command,
         click.option("--weight", type=Number(0, 100), help="Guidance weight: 1 is none.  [default: the bundle's]"),
         click.option(
             "--guidance-start",
@@ -147,10 +161,12 @@ def grid_options(command: Command) -> Command:
     )
 
 
-def check_sampling(settings: Mapping[str, Any], default: Sampler) -> None:
-    """UsageError where --diffusion is given to a sampler that has none; default: the sampler where none is given."""
+def check_sampling(settings: Mapping[str, Any], sampler: Sampler, solver: Solver) -> None:
+    """UsageError where the sampler has not all that is given; sampler and solver: the defaults."""
     try:
-        diffusion_of(settings["sampler"] or default, settings["diffusion"], 0.0)
+        chosen = choose(settings, sampler, solver)
+        if chosen != FEW:
+            diffusion_of(chosen, settings["diffusion"], 0.0)
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
 

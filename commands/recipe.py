@@ -17,7 +17,7 @@ from runtime.datasets import find
 from runtime.errors import DataError
 from training import checkpoints, parallel
 from training.options import Options, Sampling
-from training.paths import flow_name
+from training.paths import flow_name, generator_name
 
 ENCODING_BATCH = 500
 FOLDER = Path(__file__).resolve().parent.parent / "training" / "recipes"
@@ -56,7 +56,9 @@ def run_recipe(
     _note(f"{name}: training the flow")
     common |= {"autoencoder": kind}
     line = train(_training(recipe["flow"] | {"model": "flow"}, run, **common), promote=False)
-    sampler = Sampling(**recipe["export"])
+    exported = dict(recipe["export"])
+    storage = exported.pop("quantize", "float32")
+    sampler = Sampling(**exported)
     for stage in ("tuning", "finishing"):
         if stage in recipe:
             _note(line)
@@ -64,14 +66,27 @@ def run_recipe(
             table = dict(recipe[stage])
             common |= {"initial": "dev", "sampler": replace(sampler, **table.pop("sampler", {}))}
             line = train(_training(table | {"model": "flow"}, run, **common), promote=False)
+    common |= {"teacher_version": "dev", "initial": None}
+    for stage in generator_stages(recipe):
+        _note(line)
+        _note(f"{name}: {stage.replace('_', ' ')}")
+        table = dict(recipe[stage])
+        common |= {"sampler": replace(sampler, **table.pop("sampler", {}))}
+        line = train(_training(table | {"model": "generator"}, run, **common), promote=False)
+        common |= {"initial": "dev"}
     if not promote:
         return f"{line}; --promote would have replaced the main checkpoints and the bundle"
     if not parallel.is_first():
         return line
     click.echo(line)
-    for trained in (kind, flow_name(kind)):
+    for trained in (kind, flow_name(kind), *([generator_name(kind)] if generator_stages(recipe) else [])):
         checkpoints.promote(dataset.key, trained)
-    return export(Source(dataset, kind), None, sampler)
+    return export(Source(dataset, kind), None, sampler, storage)
+
+
+def generator_stages(recipe: dict[str, Any]) -> list[str]:
+    """The stages that train a generator."""
+    return [stage for stage in ("distillation", "generator_finishing") if stage in recipe]
 
 
 def _note(text: str) -> None:

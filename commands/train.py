@@ -17,6 +17,7 @@ from commands.data import ensure_data
 from commands.models import EXPORTED, default_kind
 from commands.progress import note, track
 from export.bundles import Source, export_bundle
+from export.storage import Storage
 from runtime.datasets import Dataset
 from runtime.tracking import Tracker, untracked
 from training import checkpoints, latents, parallel, paths
@@ -198,14 +199,16 @@ def encode(
     return f"{path}: latents of {dataset.key} by the {version} {chosen}"
 
 
-def export(source: Source, output: Path | None, defaults: Sampling) -> str:
+def export(source: Source, output: Path | None, defaults: Sampling, storage: Storage = "float32") -> str:
     """Export checkpoints to a bundle; returns a line that says where and how well it matches torch."""
     folder = output or EXPORTED / source.dataset.key
-    manifest = export_bundle(source, folder, defaults, track=track)
+    manifest = export_bundle(source, folder, defaults, storage=storage, track=track)
+    if source.generator_path.is_file() and "generator" not in manifest:
+        note(f"{source.generator_path} was distilled from other checkpoints: it is left out")
     worst = max(facts["largest_error"] for facts in manifest["files"].values())
     trajectory = manifest["largest_errors_in_use"]["trajectory"]
     return (
-        f"{folder}: {manifest['parameters']:,} parameters; "
+        f"{folder}: {manifest['parameters']:,} parameters in {storage}; "
         f"graphs are at most {worst:.0e} off torch, trajectories {trajectory:.0e}"
     )
 

@@ -18,8 +18,11 @@ import onnxruntime
 import torch
 
 from export import onnx_files, verify
-from export.graphs import bundle_graphs, fold_batch_norms
+from export.graphs import Networks, bundle_graphs, folded
+from export.one_call import Reading
+from export.storage import Storage, rounded
 from runtime import bundle as bundles
+from runtime.bayes import DenoisingBank
 from runtime.datasets import Dataset
 from runtime.errors import ToolkitError
 from runtime.tracking import Tracker, untracked
@@ -28,8 +31,9 @@ from training.autoencoders import AutoEncoder
 from training.calibration import UNCALIBRATED
 from training.checkpoints import Checkpoint, CheckpointError
 from training.flows import Flow
+from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
 from training.options import Sampling
-from training.paths import Version, flow_name
+from training.paths import Version, flow_name, generator_name
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,22 @@ class Source:
     def flow_path(self) -> Path:
         return paths.checkpoint_path(self.dataset.key, self.flow_version, flow_name(self.kind))
 
+    @property
+    def generator_path(self) -> Path:
+        return paths.checkpoint_path(self.dataset.key, self.flow_version, generator_name(self.kind))
+
 
 def export_bundle(
     source: Source,
     folder: Path,
     defaults: Sampling | None = None,
     with_flow: bool = True,
+    storage: Storage = "float32",
     track: Tracker = untracked,
 ) -> dict[str, Any]:
     """Write the bundle of `source` at `folder`, replacing what is there; returns its manifest.
+
+    defaults: how images are drawn; storage: of the weights in its files, with which torch's are rounded.
 
     The bundle is made in a folder aside, which is renamed once every graph, the whole trajectory and the predicted
     classes have matched torch. Raises CheckpointError or ExportMismatchError, and leaves `folder` as it was.
@@ -70,11 +81,17 @@ def export_bundle(
     else:
         flow_checkpoint, flow_hash = _untrained_flow(source.dataset, autoencoder), ""
     flow = flow_checkpoint.network
+    generator_checkpoint = _generator_of(source) if with_flow else None
+    generator = generator_checkpoint.network if generator_checkpoint else None
+    description, defaults = flow_checkpoint.description, defaults or Sampling()
+    reading = _reading(description)
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        references = bundle_graphs(autoencoder, flow)
-        specs = bundle_graphs(fold_batch_norms(autoencoder), flow)
+        networks = Networks(autoencoder, flow, generator)
+        plain = rounded(folded(networks), storage)
+        checked = networks if storage == "float32" else plain
+        references, specs = (bundle_graphs(each, defaults, reading) for each in (checked, plain))
         files = {}
         for spec, reference in track(list(zip(specs, references, strict=True)), len(specs), "exporting"):
             facts = onnx_files.write(spec, aside)
@@ -93,16 +110,18 @@ def export_bundle(
                 "name": source.dataset.name,
                 "split": source.dataset.split,
                 "classes": list(source.dataset.classes),
-                "prior": flow_checkpoint.description["prior"],
+                "prior": description["prior"],
             },
             "autoencoder": source.kind,
+            "storage": storage,
             "latent_shape": list(flow.latent_shape),
             "parameters": sum(p.numel() for network in (autoencoder, flow) for p in network.parameters()),
-            **_settings(flow_checkpoint.description["classifier"], defaults or Sampling()),
+            **_settings(description["classifier"], defaults, generator is not None),
             "files": files,
             "provenance": {
                 source.kind: {"sha256": autoencoder_hash, **autoencoder_checkpoint.description},
-                "flow": {"sha256": flow_hash, **flow_checkpoint.description},
+                "flow": {"sha256": flow_hash, **description},
+                **_provenance(source, generator_checkpoint),
                 "versions": {
                     "python": platform.python_version(), "torch": torch.__version__,
                     "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__,
@@ -155,17 +174,42 @@ def _untrained_flow(dataset: Dataset, autoencoder: AutoEncoder) -> Checkpoint[Fl
     return Checkpoint(flow, {}, {"prior": [1 / classes] * classes, "classifier": UNCALIBRATED})
 
 
-def _settings(classifier: dict[str, Any], defaults: Sampling) -> dict[str, Any]:
+def _generator_of(source: Source) -> Checkpoint[Generator] | None:
+    """The generator beside the flow, if there is one that was distilled from these very checkpoints."""
+    if not source.generator_path.is_file():
+        return None
+    checkpoint = checkpoints.load(source.generator_path, Generator)
+    teacher = [paths.sha256(path) for path in (source.autoencoder_path, source.flow_path)]
+    return checkpoint if checkpoint.description["teacher"] == teacher else None
+
+
+def _provenance(source: Source, generator: Checkpoint[Generator] | None) -> dict[str, Any]:
+    if generator is None:
+        return {}
+    return {"generator": {"sha256": paths.sha256(source.generator_path), **generator.description}}
+
+
+def _reading(description: dict[str, Any]) -> Reading:
+    """How the denoising rule reads images, from what is said of a flow."""
+    classifier = description["classifier"]
+    bank, prior = DenoisingBank(**classifier["bank"]), tuple(description["prior"])
+    stages = classifier.get("stages", [(pair, len(prior)) for pair in range(len(bank.times))])
+    return Reading(bank, classifier["temperatures"]["denoising"], prior, tuple((pair, count) for pair, count in stages))
+
+
+def _settings(classifier: dict[str, Any], defaults: Sampling, has_generator: bool) -> dict[str, Any]:
     return {
         "defaults": {
             "steps": defaults.steps,
             "weight": defaults.weight,
-            "sampler": defaults.sampler,
+            "sampler": "few" if has_generator else defaults.sampler,
+            "solver": defaults.sampler,
             "guidance_start": defaults.guidance_start,
             "diffusion": defaults.diffusion,
             "rule": classifier["rule"],
             "likelihood_steps": classifier["likelihood_steps"],
         },
+        **({"generator": {"weights": [LEAST_WEIGHT, MOST_WEIGHT]}} if has_generator else {}),
         "classifier": {key: value for key, value in classifier.items() if key not in ("rule", "likelihood_steps")},
     }
 

@@ -9,9 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from export.one_call import Classify, Generate, Reading, one_call_drawing
 from training.autoencoders import AutoEncoder
+from training.blocks import Network
 from training.flows import Flow
+from training.generators import Generator
 from training.losses import kl_divergence
+from training.options import Sampling
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,32 @@ class GraphSpec:
     example: tuple[Tensor, ...]
 
 
-def bundle_graphs(autoencoder: AutoEncoder, flow: Flow) -> list[GraphSpec]:
-    """The graphs of format 1, of networks in evaluation mode on the CPU."""
+@dataclass(frozen=True)
+class Networks:
+    """All networks of a bundle, in evaluation mode on the CPU. Without a generator the flow draws."""
+
+    autoencoder: AutoEncoder
+    flow: Flow
+    generator: Generator | None = None
+
+
+def bundle_graphs(networks: Networks, sampler: Sampling, reading: Reading) -> list[GraphSpec]:
+    """The graphs of format 2; sampler: how the flow draws where there is no generator."""
+    autoencoder, flow = networks.autoencoder, networks.flow
     images, x = torch.rand(3, 1, 28, 28), torch.randn(3, *flow.latent_shape)
-    t, labels = torch.rand(3), torch.tensor([0, 1, flow.null_label])
+    t, labels, classes = torch.rand(3), torch.tensor([0, 1, flow.null_label]), torch.tensor([0, 1, flow.null_label - 1])
     encoded = ("latent", "kl") if autoencoder.variational else ("latent",)
+    pixels = torch.randint(256, (3, 28, 28), dtype=torch.uint8)
+    drawing = networks.generator or one_call_drawing(flow, autoencoder, sampler)
     return [
+        GraphSpec("generate.onnx", Generate(drawing), ("noise", "label", "weight"), ("image",), (x, classes, 2 * t)),
+        GraphSpec(
+            "classify.onnx",
+            Classify(autoencoder, flow, reading),
+            ("image",),
+            ("log_likelihood", "posterior"),
+            (pixels,),
+        ),
         GraphSpec("encoder.onnx", Encoder(autoencoder, flow), ("image",), encoded, (images,)),
         GraphSpec("decoder.onnx", Decoder(autoencoder, flow), ("latent",), ("image",), (x,)),
         GraphSpec("flow.onnx", flow, ("x", "t", "label"), ("velocity",), (x, t, labels)),
@@ -73,7 +97,13 @@ class Likelihood(nn.Module):
         return self.flow.velocity_and_divergence(x, t, labels)
 
 
-def fold_batch_norms(network: AutoEncoder) -> AutoEncoder:
+def folded(networks: Networks) -> Networks:
+    """The same, without batch norms."""
+    generator = networks.generator
+    return Networks(fold_batch_norms(networks.autoencoder), networks.flow, generator and fold_batch_norms(generator))
+
+
+def fold_batch_norms(network: Network) -> Network:
     """A copy in which every batch norm behind a convolution is part of that convolution."""
     folded = copy.deepcopy(network).eval()
     for module in list(folded.modules()):

@@ -18,18 +18,21 @@ from typing import Any
 from .bayes import RULES, DenoisingBank, Rule
 from .errors import BundleError
 from .files import written_aside
-from .sampling import SAMPLERS, Sampler
+from .sampling import FEW, SAMPLERS, SOLVERS, Sampler, Solver
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
-GRAPHS = ("encoder.onnx", "decoder.onnx", "flow.onnx", "likelihood.onnx")
+GRAPHS = ("generate.onnx", "classify.onnx", "encoder.onnx", "decoder.onnx", "flow.onnx", "likelihood.onnx")
 SHIPPED = Path(__file__).resolve().parent.parent / "models_onnx"
 _MAX_MANIFEST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What generating and classifying use where the caller says nothing."""
+    """What generating and classifying use where the caller says nothing.
+
+    sampler: of images; solver: of latents and paths, which a sampler "few" does not have.
+    """
 
     steps: int
     weight: float
@@ -38,6 +41,7 @@ class Defaults:
     likelihood_steps: int
     guidance_start: float = 0.0
     sampler: Sampler = "heun"
+    solver: Solver = "heun"
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Bundle:
     temperatures: Mapping[Rule, float]
     bank: DenoisingBank
     least_log_density: float  # a latent below is unlike the training data
+    generator_weights: tuple[float, float] | None  # of guidance, least and most, that "few" has; None: there is none
 
     @property
     def checksum(self) -> str:
@@ -104,6 +109,7 @@ def read(name: str | Path) -> Bundle:
             temperatures={rule: float(manifest["classifier"]["temperatures"][rule]) for rule in RULES},
             bank=_bank(**manifest["classifier"]["bank"]),
             least_log_density=float(manifest["classifier"].get("least_log_density", -math.inf)),
+            generator_weights=_weights(manifest.get("generator")),
         )
         _check(bundle)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -142,10 +148,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(f"{path} is damaged: {error}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
         raise BundleError(f"{path} is damaged: it has no format number")
-    if manifest["format"] > FORMAT:
-        raise BundleError(
-            f"{path} has format {manifest['format']}; this version reads up to {FORMAT}: update the toolkit"
-        )
+    if manifest["format"] != FORMAT:
+        cure = "update the toolkit" if manifest["format"] > FORMAT else "export it again"
+        raise BundleError(f"{path} has format {manifest['format']}; this version reads {FORMAT}: {cure}")
     if manifest.get("checksum") != checksum(manifest):
         raise BundleError(f"{path} is damaged: its checksum does not fit its content")
     return manifest
@@ -159,6 +164,13 @@ def _read_graph(path: Path, sha256: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise BundleError(f"{path} is damaged: its hash is not the manifest's")
     return content
+
+
+def _weights(generator: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    if generator is None:
+        return None
+    least, most = map(float, generator["weights"])
+    return least, most
 
 
 def _bank(times: list[float], weights: list[float], seed: int) -> DenoisingBank:
@@ -178,8 +190,10 @@ def _check(bundle: Bundle) -> None:
         raise ValueError("weight and diffusion are numbers from 0")
     if not 0 <= float(defaults.guidance_start) <= 1:
         raise ValueError("guidance_start is from 0 to 1")
-    if defaults.sampler not in SAMPLERS:
-        raise ValueError(f"sampler is one of {', '.join(SAMPLERS)}")
+    if defaults.sampler not in SAMPLERS or defaults.solver not in SOLVERS:
+        raise ValueError(f"sampler is one of {', '.join(SAMPLERS)}, solver of {', '.join(SOLVERS)}")
+    if (defaults.sampler == FEW) != (bundle.generator_weights is not None):
+        raise ValueError(f"sampler {FEW} and a generator go together")
     autoencoder = manifest["autoencoder"]
     for facts in (manifest["provenance"][autoencoder], manifest["provenance"]["flow"]):
         str(facts["sha256"])

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,33 +18,14 @@ from .checks import check_images, check_labels, check_latents, in_range, one_of
 from .datasets import IMAGE_SIZE
 from .scoring import Scorer
 from .sessions import Graph, SessionSettings
+from .settings import Sampling, Way, way_of
 
 Images = NDArray[np.uint8]
 Latents = NDArray[np.float32]
-RunGraph = Callable[
-    ..., list[NDArray[np.float32]]
-]  # arrays in the graph's order of inputs to arrays in that of its outputs
+RunGraph = Callable[..., list[NDArray[Any]]]  # arrays in the graph's order of inputs to arrays in that of its outputs
 CHUNK = 256  # images at a time, so that memory is bounded
 MAX_IMAGES = 2**40
-MAX_STEPS = 1000
-MAX_WEIGHT = 100.0
-MAX_DIFFUSION = 10.0
 HALF_LEVEL = 0.5 / 255  # nearer to black or white than a grey level's rounding no pixel counts
-
-
-class Sampling(TypedDict, total=False):
-    """How latents are drawn; what is left out, or None, is the bundle's default.
-
-    weight: of guidance, 1 is none; guidance_start: the time from which on it guides, 0 to 1 (arXiv 2404.07724);
-    sampler: "sde" (Euler-Maruyama), "ode" (Euler), "heun" or "dpmpp" (DPM-Solver++(2M)); steps: of it;
-    diffusion: sigma(t) = diffusion (1 - t) of "sde" and "heun", 0 is the ODE.
-    """
-
-    sampler: sampling.Sampler | None
-    weight: float | None
-    guidance_start: float | None
-    diffusion: float | None
-    steps: int | None
 
 
 def load(
@@ -111,8 +92,11 @@ class Model:
         seed: 0 to 2^64 - 1; image i depends on the seed, on first + i and on its label, not on the others.
         settings: see Sampling. Raises ValueError for what is out of range.
         """
-        latents = self.sample_latents(labels, seed=seed, first=first, **settings)
-        return self._chunked(self._decode, latents, (IMAGE_SIZE, IMAGE_SIZE))
+        checked, first, way = self._request(labels, seed, first, settings)
+        draw = self._draw if way.is_one_call(self.bundle) else self._draw_in_steps
+        starts = range(0, len(checked), CHUNK)
+        parts = [draw(way, checked[start : start + CHUNK], first + start) for start in starts]
+        return np.concatenate(parts) if parts else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 
     def sample_latents(
         self,
@@ -122,7 +106,10 @@ class Model:
         first: int = 0,
         **settings: Unpack[Sampling],
     ) -> Latents:
-        """The latents of which generate, with the same arguments, draws the images: (N, *latent_shape)."""
+        """The latents of which generate, with the same arguments, draws the images: (N, *latent_shape).
+
+        A sampler "few" has none; the bundle's solver takes its place where it is the default.
+        """
         chunks = [sampling.last(states) for states in self._states(labels, seed, first, settings)]
         return np.concatenate(chunks) if chunks else np.empty((0, *self.latent_shape), np.float32)
 
@@ -134,7 +121,10 @@ class Model:
         first: int = 0,
         **settings: Unpack[Sampling],
     ) -> Images:
-        """How the images of generate, with the same arguments, arise: uint8 (N, steps + 1, 28, 28), from noise on."""
+        """How the images of generate, with the same arguments, arise: uint8 (N, steps + 1, 28, 28), from noise on.
+
+        A sampler "few" has no steps; the bundle's solver takes its place where it is the default.
+        """
         every = self._states(labels, seed, first, settings)
         chunks = [np.stack([self._decode(z) for z in states], axis=1) for states in every]
         columns = (settings.get("steps") or self.bundle.defaults.steps) + 1
@@ -173,7 +163,10 @@ class Model:
         rule: "denoising", "likelihood" or "ode"; the bundle's best on validation data by default.
         """
         chosen: Rule = self.bundle.defaults.rule if rule is None else rule
-        scores = self.scores(images, chosen)
+        checked = check_images(images)
+        if chosen == "denoising" and checked.dtype == np.uint8:
+            return self._chunked(self._read, checked, (len(self.classes),))
+        scores = self.scores(checked, chosen)
         return bayes.posterior(scores, np.array(self.bundle.prior), self.bundle.temperatures[chosen])
 
     def scores(self, images: ArrayLike, rule: Rule) -> Floats:
@@ -223,46 +216,40 @@ class Model:
 
     def _states(self, labels: ArrayLike, seed: int, first: int, settings: Sampling) -> list[Iterator[Latents]]:
         """For every CHUNK of images, the states of their latents from noise on; all arguments are checked first."""
-        checked, first = check_labels(labels, len(self.classes)), in_range("first", first, 0, MAX_IMAGES)
-        sample = self._sampler(seed, **settings)
-        return [sample(checked[start : start + CHUNK], first + start) for start in range(0, len(checked), CHUNK)]
+        if settings.get("sampler") is None:
+            settings = {**settings, "sampler": self.bundle.defaults.solver}
+        checked, first, way = self._request(labels, seed, first, settings)
+        starts = range(0, len(checked), CHUNK)
+        return [self._solve(way, checked[start : start + CHUNK], first + start) for start in starts]
 
-    def _sampler(
-        self,
-        seed: int,
-        *,
-        sampler: sampling.Sampler | None = None,
-        weight: float | None = None,
-        guidance_start: float | None = None,
-        diffusion: float | None = None,
-        steps: int | None = None,
-    ) -> Callable[[NDArray[np.int64], int], Iterator[Latents]]:
-        """A function of (labels, number of the first image) that gives noise, what every step makes of it, latents.
+    def _request(
+        self, labels: ArrayLike, seed: int, first: int, settings: Sampling
+    ) -> tuple[NDArray[np.int64], int, Way]:
+        """All arguments checked, with the bundle's defaults where nothing is said."""
+        checked = check_labels(labels, len(self.classes))
+        return checked, in_range("first", first, 0, MAX_IMAGES), way_of(self.bundle, seed, **settings)
 
-        The settings are checked before it is returned.
-        """
-        defaults = self.bundle.defaults
-        seed = in_range("seed", seed, 0, noise.MAX_SEED)
-        steps = in_range("steps", defaults.steps if steps is None else steps, 1, MAX_STEPS)
-        weight = in_range("weight", defaults.weight if weight is None else weight, 0.0, MAX_WEIGHT)
-        start = in_range(
-            "guidance_start", defaults.guidance_start if guidance_start is None else guidance_start, 0.0, 1.0
-        )
-        solver = one_of("sampler", defaults.sampler if sampler is None else sampler, sampling.SAMPLERS)
-        given = None if diffusion is None else in_range("diffusion", diffusion, 0.0, MAX_DIFFUSION)
-        spread = sampling.diffusion_of(solver, given, defaults.diffusion)
-        times = sampling.time_grid(steps)
+    def _draw(self, way: Way, labels: NDArray[np.int64], first: int) -> Images:
+        """Images (N, 28, 28) by generate.onnx."""
+        drawn = noise.normal(way.seed, first, len(labels), self.latent_shape)
+        images: Images = self._graph("generate.onnx")(drawn, labels, np.full(len(labels), way.weight, np.float32))[0]
+        return images
 
-        def sample(labels: NDArray[np.int64], first: int) -> Iterator[Latents]:
-            def draw(stream: int) -> Floats:
-                return noise.normal(seed, first, len(labels), self.latent_shape, stream)
+    def _draw_in_steps(self, way: Way, labels: NDArray[np.int64], first: int) -> Images:
+        """Images (N, 28, 28) by a solver and the decoder."""
+        return self._decode(sampling.last(self._solve(way, labels, first)))
 
-            velocity = self._guided(labels, weight, start)
-            x = draw(0).astype(np.float64)
-            for state in sampling.solve(solver, velocity, x, times, spread, lambda step: draw(step + 1)):
-                yield state.astype(np.float32)
+    def _solve(self, way: Way, labels: NDArray[np.int64], first: int) -> Iterator[Latents]:
+        """Noise, what every step makes of it, latents."""
+        solver = one_of("sampler", way.sampler, sampling.SOLVERS)
 
-        return sample
+        def draw(stream: int) -> Floats:
+            return noise.normal(way.seed, first, len(labels), self.latent_shape, stream)
+
+        velocity = self._guided(labels, way.weight, way.guidance_start)
+        x, times = draw(0).astype(np.float64), sampling.time_grid(way.steps)
+        for state in sampling.solve(solver, velocity, x, times, way.diffusion, lambda step: draw(step + 1)):
+            yield state.astype(np.float32)
 
     def _guided(self, labels: NDArray[np.int64], weight: float, start: float) -> Callable[[Floats, float], Floats]:
         """The velocity of these labels, guided from time `start` on, as a function of (x, t)."""
@@ -284,6 +271,10 @@ class Model:
         velocity, divergence = self._graph("likelihood.onnx")(x.astype(np.float32), t.astype(np.float32), labels)
         return velocity, divergence
 
+    def _read(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Posteriors of uint8 images (N, 28, 28) by classify.onnx."""
+        return self._graph("classify.onnx")(images)[1]
+
     def _encode(self, images: NDArray[Any]) -> Latents:
         return self._graph("encoder.onnx")(_pixels(images))[0]
 
@@ -299,7 +290,7 @@ class Model:
         return losses | ({"kl": encoded[1]} if len(encoded) > 1 else {})
 
     def _decode(self, z: Latents) -> Images:
-        pixels = self._graph("decoder.onnx")(z)[0][:, 0]
+        pixels: NDArray[np.float32] = self._graph("decoder.onnx")(z)[0][:, 0]
         return np.rint(pixels * 255).astype(np.uint8)
 
     def _chunked(

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
 Array = Any  # a numpy array or a torch tensor
 Velocity = Callable[[Array, float], Array]
-Sampler = Literal["sde", "ode", "heun", "dpmpp"]
-SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
-STOCHASTIC: tuple[Sampler, ...] = ("sde", "heun")  # may have diffusion
+Solver = Literal["sde", "ode", "heun", "dpmpp"]
+SOLVERS: tuple[Solver, ...] = get_args(Solver)
+FEW: Literal["few"] = "few"  # no solver, but a generator that was distilled from one
+Sampler = Solver | Literal["few"]
+SAMPLERS: tuple[Sampler, ...] = (*SOLVERS, FEW)
+STOCHASTIC: tuple[Solver, ...] = ("sde", "heun")  # may have diffusion
 SDE_DIFFUSION = 1.0  # of "sde" where nothing else is said
 
 
@@ -116,7 +119,7 @@ def dpmpp(velocity: Velocity, x: Array, times: Sequence[float]) -> Iterator[Arra
 
 
 def solve(
-    sampler: Sampler,
+    sampler: Solver,
     velocity: Velocity,
     x: Array,
     times: Sequence[float],
@@ -140,6 +143,20 @@ def diffusion_of(sampler: Sampler, given: float | None, default: float) -> float
     if given is not None:
         return given
     return default or (SDE_DIFFUSION if sampler == "sde" else 0.0)
+
+
+def choose(settings: Mapping[str, Any], sampler: Sampler, solver: Solver) -> Sampler:
+    """The sampler that settings ask for: by name, by what only solvers have, or else `sampler`.
+
+    ValueError where it is "few" by name and yet something is set that only solvers have.
+    """
+    of_solvers = [name for name in ("steps", "guidance_start", "diffusion") if settings.get(name) is not None]
+    named: Sampler | None = settings.get("sampler")
+    if named == FEW and of_solvers:
+        raise ValueError(f"{of_solvers[0]} goes with sampler {' or '.join(SOLVERS)}, not {FEW}")
+    if named is not None:
+        return named
+    return solver if of_solvers else sampler
 
 
 def last(states: Iterable[Array]) -> Array:

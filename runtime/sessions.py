@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -58,7 +59,7 @@ class Graph:
             raise BundleError(f"{name} can't be loaded: {' '.join(str(error).split())[:300]}") from error
         self._inputs = [node.name for node in self._session.get_inputs()]
 
-    def __call__(self, *inputs: NDArray[np.generic]) -> list[NDArray[np.float32]]:
+    def __call__(self, *inputs: NDArray[np.generic]) -> list[NDArray[Any]]:
         """Run on inputs in the graph's order."""
-        arrays: list[NDArray[np.float32]] = self._session.run(None, dict(zip(self._inputs, inputs, strict=True)))
+        arrays: list[NDArray[Any]] = self._session.run(None, dict(zip(self._inputs, inputs, strict=True)))
         return arrays

@@ -29,6 +29,7 @@ FITTED_ROWS = 50_000  # and on which the denoising weights are fitted
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 2.0**-5, 2.0**10
 MOST_LOG_WEIGHT = 10.0  # where few images are told apart without error, weights would grow for ever
 SURE = 3.0  # standard errors
+AGREEING = 0.998  # of validation images, which the rule in stages must be able to read as the whole rule does
 NEARNESS = 0.01  # of the denoising weights to the bound's
 LEAST_LIKELY = 0.01  # the share of validation images that would be called unlike the training data
 DENSITIES = 98_000  # latents x elements whose log-density decides that
@@ -64,6 +65,7 @@ def calibrate(
     fitted = slice(few if len(z) > 2 * few else 0, few + FITTED_ROWS // len(prior))
     bank = fit_bank(flow, latents[fitted], labels[fitted], prior, pairs, track)
     scorer = _scorer(flow, len(prior), bank)
+    errors = _in_pieces(scorer.denoising_errors, z[fitted], track, "stages")
     scores = {rule: _in_pieces(partial(scorer, rule=rule), z[:few], track, rule) for rule in RULES}
     correct = {rule: bayes.posterior(found, p).argmax(1) == y[:few] for rule, found in scores.items()}
     temperature = _temperature_of(bank, z[0].size)
@@ -73,6 +75,7 @@ def calibrate(
         "likelihood_steps": LIKELIHOOD_STEPS,
         "temperatures": temperatures | {"denoising": temperature},
         "bank": asdict(replace(bank, weights=tuple(temperature * weight for weight in bank.weights))),
+        "stages": choose_stages(errors, np.array(bank.weights), p),
         "validation": {
             "images": len(y[:few]),
             "accuracy": {rule: float(found.mean()) for rule, found in correct.items()},
@@ -92,6 +95,28 @@ def choose_rule(correct: dict[Rule, NDArray[np.bool_]]) -> Rule:
         if behind.mean() <= SURE * behind.std() / math.sqrt(len(behind)):
             return rule
     return best
+
+
+def choose_stages(errors: Floats, weights: Floats, prior: Floats) -> list[tuple[int, int]]:
+    """In which order to ask the pairs, and of how many classes each, from errors (N, K, C): the first of all.
+
+    The pair that reads most images as all of them do comes first. Of the others, each is asked of the fewest classes
+    among which is, for AGREEING of the images, the one that all pairs choose.
+    """
+    parts = -errors * weights[None, :, None]
+    chosen = (parts.sum(1) + np.log(prior)).argmax(1)
+    agree = ((parts + np.log(prior)).argmax(2) == chosen[:, None]).mean(0)
+    order = np.argsort(-agree, kind="stable").tolist()
+    scores, stages = np.broadcast_to(np.log(prior), parts[:, 0].shape), []
+    rank, count = np.full(len(errors), 0), errors.shape[2]
+    for place, pair in enumerate(order):
+        if place:
+            own = np.take_along_axis(scores, chosen[:, None], 1)
+            rank = np.maximum(rank, (scores > own).sum(1))
+            count = min(count, 1 + int(np.quantile(rank, AGREEING, method="higher")))
+        stages.append((pair, max(count, min(2, errors.shape[2]))))
+        scores = scores + parts[:, pair]
+    return stages
 
 
 def fit_bank(

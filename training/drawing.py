@@ -45,7 +45,7 @@ class Drawing(nn.Module):
             time = x.new_full((1,), t)
             if t < self.sampler.guidance_start or (isinstance(weight, float) and weight == 1):
                 return flow(x, time, labels)
-            conditional, unconditional = flow(torch.cat([x, x]), time, both).chunk(2)
-            return sampling.guided(conditional, unconditional, weight)
+            found = flow(torch.cat([x, x]), time, both)
+            return sampling.guided(found[: len(x)], found[len(x) :], weight)
 
         return velocity

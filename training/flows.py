@@ -82,6 +82,19 @@ class Flow(nn.Module):
         """The velocity, shape of x."""
         return self._push(Dual(x), t, labels).value
 
+    def velocities(self, x: Tensor, t: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Those of every x (N, C, 7, 7) at one time t (1,) under each of its chosen labels (N, M): (N, M, C, 7, 7).
+
+        Without a choice they are under every class. What depends on x alone is computed once, and what depends on the
+        class alone once for all x, where the backbone allows it.
+        """
+        classes = torch.arange(self.null_label, device=x.device)
+        if isinstance(self.backbone, MlpBackbone):
+            return self._push(Dual(x[:, None]), t, classes, chosen).value
+        chosen = classes.expand(len(x), -1) if chosen is None else chosen
+        found = self(x.repeat_interleave(chosen.shape[1], 0), t, chosen.flatten())
+        return found.unflatten(0, (-1, chosen.shape[1]))
+
     def velocity_and_divergence(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The velocity, shape of x, and its exact divergence (N,)."""
         size = math.prod(self.latent_shape)
@@ -90,14 +103,20 @@ class Flow(nn.Module):
         assert result.tangent is not None
         return result.value, (result.tangent * directions).sum((0, 2, 3, 4))
 
-    def _push(self, x: Dual, t: Tensor, labels: Tensor) -> Dual:
+    def _push(self, x: Dual, t: Tensor, labels: Tensor, rows: Tensor | None = None) -> Dual:
+        """rows: which of the labels (M,) each of the last leading axis of x goes with; all by default."""
         time = t.view(-1, 1, 1, 1)
         variance = (1 - time).square() + time.square() * self.element_variance
         inverse = variance.rsqrt()
         slope = (time * self.element_variance - (1 - time)) / variance
         centred = Dual(x.value - time * self.element_mean, x.tangent)
         gaussian = centred.map_linear(lambda value: slope * value)
-        correction = self.backbone(centred.map_linear(lambda value: inverse * value), self._condition(t, labels))
+        scaled_in, condition = centred.map_linear(lambda value: inverse * value), self._condition(t, labels)
+        if rows is None:
+            correction = self.backbone(scaled_in, condition)
+        else:
+            assert isinstance(self.backbone, MlpBackbone)
+            correction = self.backbone(scaled_in, condition, rows)
         scaled = correction.map_linear(lambda value: self.element_variance.sqrt() * inverse * value)
         total = gaussian + scaled
         return Dual(self.element_mean + total.value, total.tangent)
@@ -119,12 +138,13 @@ class MlpBackbone(nn.Module):
         self.last = nn.Linear(width, size)
         nn.init.zeros_(self.last.weight)
 
-    def forward(self, x: Dual, condition: Tensor) -> Dual:
+    def forward(self, x: Dual, condition: Tensor, rows: Tensor | None = None) -> Dual:
+        """The correction of x; rows (N, M) of the condition (C, E) are those whose modulations each x takes."""
         hidden = linear(self.first, x.map_linear(lambda value: value.flatten(-3)))
         for block in self.blocks:
-            hidden = block(hidden, condition)
+            hidden = block(hidden, condition, rows)
         out = linear(self.last, normalise(hidden, (-1,)))
-        shape = x.value.shape[1:]
+        shape = x.value.shape[-3:]
         return out.map_linear(lambda value: value.unflatten(-1, shape))
 
 
@@ -133,12 +153,14 @@ class ModulatedLinear(nn.Module):
 
     def __init__(self, width: int, embedding: int) -> None:
         super().__init__()
+        self.width = width
         self.modulation = nn.Linear(embedding, 2 * width)
         self.layer = nn.Linear(width, width)
         nn.init.zeros_(self.modulation.weight)
 
-    def forward(self, x: Dual, condition: Tensor) -> Dual:
-        scale, shift = self.modulation(condition).chunk(2, dim=-1)
+    def forward(self, x: Dual, condition: Tensor, rows: Tensor | None = None) -> Dual:
+        modulation = self.modulation(condition) if rows is None else self.modulation(condition)[rows]
+        scale, shift = modulation[..., : self.width], modulation[..., self.width :]
         return x + linear(self.layer, silu(scale_shift(normalise(x, (-1,)), scale, shift)))
 
 

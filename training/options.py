@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from runtime.sampling import Sampler, time_grid
+from runtime.sampling import Solver, time_grid
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -17,8 +17,8 @@ Precision = Literal["float32", "bfloat16"]
 class Sampling:
     """How a flow's samples are drawn; see runtime.model.Sampling. What is exported becomes the bundle's defaults."""
 
-    sampler: Sampler = "heun"
-    steps: int = 8
+    sampler: Solver = "heun"
+    steps: int = 4
     weight: float = 1.3
     guidance_start: float = 0.0
     diffusion: float = 0.0

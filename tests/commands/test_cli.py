@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runtime import bundle as bundles
+
 PROJECT = Path(__file__).resolve().parents[2]
 NO_TORCH = """
 from importlib.machinery import PathFinder
@@ -161,7 +163,7 @@ def test_info_lists_and_details(tmp_path):
     assert "CPUExecutionProvider" in listed
     detail = json.loads(run("info MNIST --json", tmp_path).stdout)["bundles"][0]
     assert detail["verified"]
-    assert set(detail["files"]) == {"encoder.onnx", "decoder.onnx", "flow.onnx", "likelihood.onnx"}
+    assert set(detail["files"]) == set(bundles.GRAPHS)
 
 
 WRONG = [

@@ -54,10 +54,25 @@ frechet_weight = 0.02
 adversarial_weight = 0.03
 [finishing.sampler]
 weight = 1.2
+[distillation]
+total_epochs = 1
+batch_size = 64
+[distillation.network]
+dim1 = 8
+n_layers = 1
+dim2 = 4
+dim3 = 2
+n_blocks = 1
+[generator_finishing]
+total_epochs = 1
+batch_size = 64
+regression_weight = 0.1
+adversarial_weight = 0.5
 [export]
 steps = 3
 weight = 1.5
 diffusion = 0.5
+quantize = "int8"
 """
 SHARING = """
 dataset = "EMNIST"
@@ -94,6 +109,9 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root):
     assert "off torch" in run(root, promote=True)
     bundle = bundles.read(folder / "models_onnx" / "MNIST")
     assert (bundle.defaults.steps, bundle.defaults.weight, bundle.defaults.diffusion) == (3, 1.5, 0.5)
+    assert (bundle.manifest["storage"], bundle.defaults.sampler) == ("int8", "few")
+    generator = bundle.manifest["provenance"]["generator"]
+    assert (generator["adversarial_weight"], generator["before"]["regression_weight"]) == (0.5, 1)
     decoder = bundle.manifest["provenance"]["vae"]
     assert (decoder["adversarial_weight"], decoder["before"]["alpha"]) == (0.03, 0.5)
     flow = bundle.manifest["provenance"]["flow"]
@@ -111,7 +129,7 @@ def test_a_complete_recipe_is_not_trained_again(folder, root, capsys):
     before = bundles.read(folder / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"]
     capsys.readouterr()
     run(root, promote=True, resume=True)
-    assert capsys.readouterr().out.count("is complete") == 4
+    assert capsys.readouterr().out.count("is complete") == 6
     assert bundles.read(folder / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"] == before
 
 
@@ -202,6 +220,7 @@ def test_shipped_bundles_have_the_defaults_of_their_recipes():
         shipped = bundles.read(name)
         wanted = tomllib.loads((recipe.FOLDER / f"{name}.toml").read_text())
         assert wanted["dataset"] == DATASETS[name].name
+        assert shipped.manifest["storage"] == wanted["export"].pop("quantize", "float32")
         for key, value in wanted["export"].items():
             assert getattr(shipped.defaults, key) == value
         last = next(wanted[stage] for stage in ("finishing", "tuning", "flow") if stage in wanted)

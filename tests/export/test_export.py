@@ -5,15 +5,20 @@ import torch
 
 from export import onnx_files, verify
 from export.bundles import export_bundle
-from export.graphs import bundle_graphs, fold_batch_norms
+from export.graphs import Networks, bundle_graphs, fold_batch_norms, folded
+from export.one_call import Reading
+from export.storage import rounded
 from runtime import bundle as bundles
+from runtime.bayes import DenoisingBank
 from runtime.errors import ToolkitError
 from tests.gaussian import gaussian_flow, save_checkpoints
 from training import checkpoints, paths
 from training.autoencoders import AutoEncoder, VarAutoEncoder
 from training.flows import Flow
+from training.generators import Generator
 from training.options import Sampling
 
+READING = Reading(DenoisingBank((0.3, 0.8), (1.0, 2.0), 0), 1.5, (0.1,) * 10, ((1, 10), (0, 3)))
 NETWORKS = [
     (VarAutoEncoder, {}, {}),
     (AutoEncoder, {"n_heads": 2, "dim1": 8, "dim2": 8}, {"backbone": "conv", "dim1": 8, "n_layers": 1, "n_heads": 2}),
@@ -34,13 +39,29 @@ def trained_like(model):
     return model.eval()
 
 
+def graphs(networks):
+    return bundle_graphs(networks, Sampling(steps=2, guidance_start=0.5), READING)
+
+
 @pytest.mark.parametrize(("kind", "shape", "flow"), NETWORKS)
 def test_graphs_match_torch_at_every_batch_size(tmp_path, kind, shape, flow):
-    autoencoder, velocity = trained_like(kind(**shape)), trained_like(Flow(**flow))
-    references = bundle_graphs(autoencoder, velocity)
-    for spec, reference in zip(bundle_graphs(fold_batch_norms(autoencoder), velocity), references, strict=True):
+    networks = Networks(trained_like(kind(**shape)), trained_like(Flow(**flow)))
+    for spec, reference in zip(graphs(folded(networks)), graphs(networks), strict=True):
         onnx_files.write(spec, tmp_path)
-        assert verify.check_graph(reference, tmp_path / spec.file) <= 1e-5
+        assert verify.check_graph(reference, tmp_path / spec.file) <= 1e-3
+
+
+@pytest.mark.parametrize(("storage", "most"), [("float16", 0.75), ("int8", 0.55)])
+def test_weights_stored_small_give_the_rounded_networks(tmp_path, storage, most):
+    networks = Networks(trained_like(VarAutoEncoder()), trained_like(Flow()), trained_like(Generator()))
+    whole, small = tmp_path / "whole", tmp_path / "small"
+    for folder, stored in ((whole, "float32"), (small, storage)):
+        folder.mkdir()
+        for spec in graphs(rounded(folded(networks), stored)):
+            onnx_files.write(spec, folder)
+            assert verify.check_graph(spec, folder / spec.file) <= 1e-3
+    sizes = [sum(path.stat().st_size for path in folder.iterdir()) for folder in (whole, small)]
+    assert sizes[1] < most * sizes[0]
 
 
 def test_folding_batch_norms_changes_nothing():
@@ -54,7 +75,7 @@ def test_folding_batch_norms_changes_nothing():
 
 def test_a_graph_that_differs_is_refused(tmp_path):
     model = trained_like(AutoEncoder(dim1=4, dim2=4, n_layers=1))
-    spec = bundle_graphs(model, gaussian_flow())[1]
+    spec = next(spec for spec in graphs(Networks(model, gaussian_flow())) if spec.file == "decoder.onnx")
     onnx_files.write(spec, tmp_path)
     with torch.no_grad():
         next(spec.module.autoencoder.decoder.parameters()).add_(0.01)

@@ -29,7 +29,7 @@ def test_temperature_undoes_a_scale():
 def test_calibration_is_what_a_manifest_holds():
     flow = gaussian_flow()
     found = calibration.calibrate(flow, torch.randn(12, *flow.latent_shape), torch.arange(12) % 10, [0.1] * 10)
-    assert found.keys() == calibration.UNCALIBRATED.keys() | {"least_log_density"}
+    assert found.keys() == calibration.UNCALIBRATED.keys() | {"least_log_density", "stages"}
     assert found["rule"] in found["validation"]["accuracy"]
     assert len(found["bank"]["weights"]) == len(found["bank"]["times"]) == calibration.PAIRS
 
@@ -41,3 +41,16 @@ def test_the_cheapest_rule_that_is_not_clearly_worse_is_chosen():
     correct = {"denoising": truth, "ode": ~truth, "likelihood": a_little_better}
     assert calibration.choose_rule(correct) == "denoising"
     assert calibration.choose_rule(correct | {"likelihood": much_better}) == "likelihood"
+
+
+def test_stages_ask_the_pair_that_knows_most_first_and_few_classes_after_it():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 6, 4000)
+    wrong = np.arange(6)[None] != labels[:, None]
+    # The second pair tells 0, 1, 2 from 3, 4, 5 and, but for a little noise, within them; the first one nothing.
+    noise = rng.random((4000, 2, 6))
+    errors = np.stack([0.001 * noise[:, 0], wrong + (np.arange(6) // 3 != labels[:, None] // 3) + noise[:, 1]], axis=1)
+    stages = calibration.choose_stages(errors, np.array([1.0, 1.0]), np.full(6, 1 / 6))
+    assert [pair for pair, _ in stages] == [1, 0]
+    assert stages[0][1] == 6
+    assert 2 <= stages[1][1] <= 3

@@ -1,0 +1,148 @@
+"""``bench``: how fast and how small a bundle is here, as tables for people, one JSON object, or a plot."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import runtime
+from commands.models import bundle_folder
+from commands.progress import note, track
+from evaluation import benchmark
+from evaluation.benchmark import PAGE, interleaved
+from runtime.datasets import Dataset
+from runtime.files import written_aside
+
+Result = dict[str, Any]
+
+
+def bench(dataset: Dataset, threads: Sequence[int], to_disk: int, plot: Path | None, as_json: bool) -> str:
+    """Measure; returns tables, or one JSON object.
+
+    threads: numbers of them to measure with; to_disk: images to write to an archive (0: none).
+    """
+    if plot is not None and find_spec("matplotlib") is None:
+        raise runtime.ToolkitError("--plot needs matplotlib: pip install '.[plot]'")
+    name = dataset.key
+    folder = bundle_folder(name)
+    counts = sorted(set(threads or (1, os.cpu_count() or 1)))
+    result: Result = {**benchmark.machine(), "bundle": name, "threads": {}}
+    facts = runtime.load(folder).bundle.manifest["files"]
+    result["multiply_adds"] = {each: facts[f"{each}.onnx"]["multiply_adds"] for each in ("generate", "classify")}
+    result["kilobytes"] = {file: of["bytes"] / 1024 for file, of in facts.items()}
+    for count in counts:
+        note(f"{name} with {count} threads")
+        result["threads"][str(count)] = _with_threads(folder, count)
+    note("whole processes")
+    result["processes"] = benchmark.processes(name)
+    if to_disk:
+        note(f"{to_disk:,} images to disk")
+        result["to_disk"] = benchmark.to_disk(name, to_disk, runtime.load(folder))
+    if plot is not None:
+        _draw(result, plot)
+    return json.dumps(result) if as_json else "\n".join(_tables(result))
+
+
+def _with_threads(folder: Path, threads: int) -> Result:
+    model = runtime.load(folder, threads=threads)
+    peak = benchmark.matrix_peak(threads)
+    found: Result = {
+        "matrix_peak_gflops": peak / 1e9,
+        "start_seconds": benchmark.start(folder, threads),
+        "latency_ms": benchmark.latency(model),
+        "throughput": benchmark.throughput(model, peak, track),
+    }
+    if find_spec("torch") is None:
+        note("PyTorch is not installed: its rows are left out")
+        return found
+    import torch
+
+    from evaluation import torch_benchmark
+
+    torch.set_num_threads(threads)
+    compiled = _compiles()
+    tasks = torch_benchmark.sde_tasks(model, PAGE, compiled)
+    medians = {each: float(np.median(times)) * 1000 for each, times in interleaved(tasks).items()}
+    slowest = medians["reference's shape, eager PyTorch"]
+    found["page_ms"] = {each: {"p50": ms, "times faster": slowest / ms} for each, ms in medians.items()}
+    return found
+
+
+def _compiles() -> bool:
+    """Whether torch.compile works here; a note where it does not."""
+    import torch
+
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(2))
+    except Exception as error:  # whatever a compiler that is not there or not fit makes torch raise
+        note(f"torch.compile does not work here: {' '.join(str(error).split())[:120]}")
+        return False
+    return True
+
+
+def _tables(result: Result) -> list[str]:
+    versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
+    lines = [
+        f"{result['bundle']} on {result['cpu']}, {result['cores']} cores, {result['platform']}",
+        versions,
+        ", ".join(f"{each}: {count:,} multiply-adds" for each, count in result["multiply_adds"].items()),
+        ", ".join(f"{file} {size:,.0f} KB" for file, size in result["kilobytes"].items()),
+    ]
+    for threads, found in result["threads"].items():
+        lines += ["", f"{threads} threads, matrix peak {found['matrix_peak_gflops']:,.0f} GFLOP/s", *_in_process(found)]
+    lines += ["", "whole processes"]
+    for each, of in result["processes"].items():
+        seconds, megabytes = ("", "") if each == "ratio" else (" s", " MB")
+        lines.append(f"  {each:10s} {of['seconds']:.2f}{seconds}, {of['megabytes']:.2f}{megabytes}")
+    return [*lines, *(_to_disk(result["to_disk"]) if "to_disk" in result else [])]
+
+
+def _in_process(found: Result) -> list[str]:
+    """What was measured with one number of threads."""
+    lines = ["  " + ", ".join(f"{each} {s * 1000:,.1f} ms" for each, s in found["start_seconds"].items())]
+    lines += [f"  {each:26s} {t['p50']:9.3f} ms, p95 {t['p95']:9.3f}" for each, t in found["latency_ms"].items()]
+    lines.append("   batch   images/s  of peak   classified/s  of peak")
+    lines += [
+        f"  {row['batch']:6,}  {row['generate a second']:9,.0f}  {row['generate share of peak']:7.1%}"
+        f"  {row['classify a second']:13,.0f}  {row['classify share of peak']:7.1%}"
+        for row in found["throughput"]
+    ]
+    pages = found.get("page_ms", {})
+    if pages:
+        lines.append(f"  {PAGE} images, 50 steps of the SDE unless said otherwise")
+    lines += [f"  {way:34s} {of['p50']:9.2f} ms, {of['times faster']:7.1f} x" for way, of in pages.items()]
+    return lines
+
+
+def _to_disk(found: Result) -> list[str]:
+    return [
+        "",
+        f"{found['images']:,} images to disk: {found['a second']:,.0f} a second, "
+        f"in memory {found['a second in memory']:,.0f}; "
+        f"peak {found['megabytes']:.0f} MB, of a tenth of them {found['megabytes for a tenth']:.0f} MB",
+    ]
+
+
+def _draw(result: Result, path: Path) -> None:
+    """Throughput by batch size and threads."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    for axes, each in zip(figure.subplots(1, 2), ("generate", "classify"), strict=True):
+        for threads, found in result["threads"].items():
+            rows = found["throughput"]
+            axes.loglog(
+                [r["batch"] for r in rows], [r[f"{each} a second"] for r in rows], "o-", label=f"{threads} threads"
+            )
+        axes.set(title=each, xlabel="images in a call", ylabel="images a second")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(f"{result['bundle']}, {result['cpu']}")
+    with written_aside(path) as aside:
+        figure.savefig(aside, format=path.suffix[1:])

@@ -1,0 +1,21 @@
+"""Draw and read digits with a bundle's one-call graphs and onnxruntime alone.
+
+python one_call.py ../../models_onnx/MNIST 3 1 4
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+folder, labels = Path(sys.argv[1]), np.array(sys.argv[2:], np.int64)
+manifest = json.loads((folder / "manifest.json").read_text())
+generate, classify = (onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in ("generate", "classify"))
+noise = np.random.default_rng().standard_normal((len(labels), *manifest["latent_shape"]), np.float32)
+weight = np.full(len(labels), manifest["defaults"]["weight"], np.float32)
+(images,) = generate.run(None, {"noise": noise, "label": labels, "weight": weight})  # uint8 (N, 28, 28)
+log_likelihood, posterior = classify.run(None, {"image": images})  # float32 (N, classes)
+for label, row in zip(labels, posterior, strict=True):
+    print(f"{label} is read as {row.argmax()}, {row.max():.1%}")

@@ -1,0 +1,204 @@
+"""How fast and how small the runtime is, on this machine: everything a user of a bundle would time."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import PIL
+
+import runtime
+from runtime.tracking import Tracker, untracked
+
+Task = Callable[[], object]
+BATCHES = (1, 8, 64, 256, 1024)
+PAGE = 64
+SECONDS = 1.5  # of each measurement
+LEAST_CALLS = 5
+IMPORTS = "import numpy, onnxruntime, PIL, click"
+PACKAGES = Path(__file__).resolve().parent.parent
+MATRIX = """
+import time, numpy
+a = numpy.random.default_rng(0).random((1024, 1024), numpy.float32)
+best = 1e9
+for _ in range(20):
+    started = time.perf_counter(); a @ a; best = min(best, time.perf_counter() - started)
+print(2 * 1024**3 / best)
+"""
+START = """
+import json, sys, time
+started = time.perf_counter()
+import runtime
+imported = time.perf_counter()
+model = runtime.load(sys.argv[1], threads=int(sys.argv[2]))
+loaded = time.perf_counter()
+model.generate([0])
+drawn = time.perf_counter()
+import numpy
+model.classify(numpy.zeros((1, 28, 28), numpy.uint8))
+read = time.perf_counter()
+print(json.dumps({"import": imported - started, "load": loaded - imported, "first image": drawn - loaded,
+                  "first classification": read - drawn}))
+"""
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "platform": platform.platform(),
+        "versions": {
+            "toolkit": runtime.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "onnxruntime": onnxruntime.__version__,
+            "pillow": PIL.__version__,
+        },
+    }
+
+
+def matrix_peak(threads: int) -> float:
+    """The most floating-point operations a second that numpy gets out of a float32 product of 1024 x 1024."""
+    return float(_python(MATRIX, threads=threads))
+
+
+def start(folder: Path, threads: int) -> dict[str, float]:
+    """Seconds from nothing to the first results, in a process of its own."""
+    found: dict[str, float] = json.loads(_python(START, str(folder), str(threads), threads=threads))
+    return found
+
+
+def interleaved(tasks: Mapping[str, Task], seconds: float = SECONDS) -> dict[str, list[float]]:
+    """Seconds of each call of tasks that take turns, after one call each that does not count."""
+    for task in tasks.values():
+        task()
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    finish = time.perf_counter() + seconds * len(tasks)
+    while time.perf_counter() < finish or min(map(len, times.values())) < LEAST_CALLS:
+        for name, task in tasks.items():
+            started = time.perf_counter()
+            task()
+            times[name].append(time.perf_counter() - started)
+    return times
+
+
+def latency(model: runtime.Model) -> dict[str, dict[str, float]]:
+    """Milliseconds from a call of a warm model to its result, the median and the 95th percentile."""
+    one, page = [0], np.arange(PAGE) % len(model.classes)
+    images = model.generate(page)
+    tasks: dict[str, Task] = {
+        "one image": lambda: model.generate(one),
+        f"a page of {PAGE} images": lambda: model.generate(page),
+        "one classification": lambda: model.classify(images[:1]),
+        f"{PAGE} classifications": lambda: model.classify(images),
+    }
+    return {name: percentiles(found) for name, found in interleaved(tasks).items()}
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """The median and the 95th percentile in milliseconds, and of how many."""
+    p50, p95 = np.percentile(np.array(seconds) * 1000, (50, 95))
+    return {"p50": float(p50), "p95": float(p95), "calls": len(seconds)}
+
+
+def throughput(model: runtime.Model, peak: float, track: Tracker = untracked) -> list[dict[str, Any]]:
+    """Images a second for every batch size, and what share of `peak` the multiply-adds of the graphs come to."""
+    rows = []
+    for batch in track(BATCHES, len(BATCHES), f"throughput, {model.settings.threads} threads"):
+        labels = np.arange(batch) % len(model.classes)
+        images = model.generate(labels)
+        tasks: dict[str, Task] = {
+            "generate": lambda labels=labels: model.generate(labels),  # type: ignore[misc]
+            "classify": lambda images=images: model.classify(images),  # type: ignore[misc]
+        }
+        row: dict[str, Any] = {"batch": batch, "threads": model.settings.threads}
+        for name, found in interleaved(tasks).items():
+            rate = batch / float(np.median(found))
+            cost = 2 * model.bundle.manifest["files"][f"{name}.onnx"]["multiply_adds"]
+            row |= {f"{name} a second": rate, f"{name} share of peak": rate * cost / peak}
+        rows.append(row)
+    return rows
+
+
+def processes(name: str, runs: int = 5) -> dict[str, dict[str, float]]:
+    """Whole processes that take turns: the least seconds and megabytes of a page to PNG, and of its imports alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "page.png"
+        commands = {
+            "imports": [sys.executable, "-c", IMPORTS],
+            "generate": [sys.executable, str(PACKAGES / "cli.py"), *_flags(name), "--output", str(page)],
+        }
+        found: dict[str, list[tuple[float, float]]] = {each: [] for each in commands}
+        for _ in range(runs):
+            for each, command in commands.items():
+                found[each].append(_run(command))
+    best = {each: np.min(pairs, axis=0) for each, pairs in found.items()}
+    result = {each: {"seconds": float(b[0]), "megabytes": float(b[1])} for each, b in best.items()}
+    ratios = best["generate"] / best["imports"]
+    return result | {"ratio": {"seconds": float(ratios[0]), "megabytes": float(ratios[1])}}
+
+
+def to_disk(name: str, num: int, model: runtime.Model) -> dict[str, float]:
+    """Images a second of `num` images written to an archive, beside the same in memory; peak megabytes of a tenth."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(PACKAGES / "cli.py"), *_flags(name), "--batch-size", "256"]
+        output = ["--output", str(Path(folder) / "images.npz")]
+        tenth, whole = (_run([*command, "--num", str(count), *output]) for count in (num // 10, num))
+    started = time.perf_counter()
+    for _ in model.stream(num // 4, batch_size=256):
+        pass
+    in_memory = (num // 4) / (time.perf_counter() - started)
+    return {
+        "images": num,
+        "a second": (num - num // 10) / (whole[0] - tenth[0]),
+        "a second in memory": in_memory,
+        "megabytes": whole[1],
+        "megabytes for a tenth": tenth[1],
+    }
+
+
+def _flags(name: str) -> list[str]:
+    """The words of `generate` for a shipped bundle."""
+    dataset, _, split = name.partition("-")
+    return ["generate", "--dataset", dataset, *(["--split", split] if split else [])]
+
+
+def _run(command: Sequence[str]) -> tuple[float, float]:
+    """Seconds and peak megabytes of a process."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        raise runtime.ToolkitError(f"{' '.join(command)} ended with status {os.waitstatus_to_exitcode(status)}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return seconds, usage.ru_maxrss * unit / 1e6
+
+
+def _python(code: str, *arguments: str, threads: int) -> str:
+    """What a Python process with so many threads for matrix products prints."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    environment = {**os.environ, **dict.fromkeys(names, str(threads)), "PYTHONPATH": str(PACKAGES)}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def _cpu_name() -> str:
+    """The processor's name, where the system tells it."""
+    facts = Path("/proc/cpuinfo")
+    if facts.is_file():
+        for line in facts.read_text().splitlines():
+            if line.startswith(("model name", "Hardware")):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

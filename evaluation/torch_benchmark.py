@@ -1,0 +1,97 @@
+"""The same drawing in eager PyTorch and torch.compile, and one of the shape of the reference, to be timed beside ours.
+
+The reference is a public project's: an autoencoder of inverted bottlenecks and a flow of one such block of 32 channels
+between two 5x5 convolutions at 7x7, sampled by 50 steps of Euler and Maruyama with two evaluations each. Weights are
+random: time does not depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import runtime
+from runtime import sampling
+from training.autoencoders import AutoEncoder
+from training.blocks import InvertedBottleneck, conv_norm_relu
+from training.checkpoints import AUTOENCODERS
+from training.drawing import Drawing
+from training.flows import Flow
+from training.options import Sampling
+
+STEPS, WEIGHT = 50, 4.0
+SDE = Sampling(sampler="sde", steps=STEPS, weight=WEIGHT)
+
+
+def sde_tasks(model: runtime.Model, count: int, compiled: bool) -> dict[str, Callable[[], object]]:
+    """Calls that draw `count` images by the 50-step SDE sampler in each way."""
+    labels = np.arange(count) % len(model.classes)
+    eager = _drawing(model.bundle).eval()
+    reference = Reference(len(model.classes)).eval()
+    tasks: dict[str, Callable[[], object]] = {
+        "reference's shape, eager PyTorch": lambda: _draw(reference, (1, 7, 7), labels),
+        "eager PyTorch": lambda: _draw(eager, model.latent_shape, labels),
+    }
+    if compiled:
+        fast = _drawing(model.bundle).eval()
+        fast.flow.compile()
+        tasks["torch.compile"] = lambda: _draw(fast, model.latent_shape, labels)
+    return tasks | {
+        "onnxruntime": lambda: model.generate(labels, sampler="sde", steps=STEPS, weight=WEIGHT, guidance_start=0.0),
+        "onnxruntime, the default sampler": lambda: model.generate(labels),
+    }
+
+
+class Reference(nn.Module):
+    """Draws with networks of the reference's shape, some 65 million multiply-adds an image."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.label_map = nn.Embedding(classes + 1, 49)
+        self.flow = nn.Sequential(
+            nn.Conv2d(3, 32, 5, padding=2), InvertedBottleneck(32, 4), nn.ReLU(), nn.Conv2d(32, 1, 5, padding=2)
+        )
+        self.decoder = nn.Sequential(
+            conv_norm_relu(1, 32, 3),
+            *(InvertedBottleneck(32, 4) for _ in range(2)),
+            nn.Conv2d(32, 64, 1),
+            nn.PixelShuffle(2),
+            conv_norm_relu(16, 16, 3),
+            InvertedBottleneck(16, 4),
+            nn.Conv2d(16, 4, 3, padding=1),
+            nn.PixelShuffle(2),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, noise: Tensor, labels: Tensor, more_noise: Callable[[int], Tensor]) -> Tensor:
+        """Images (N, 1, 28, 28) from noise (N, 1, 7, 7)."""
+        both = torch.cat([labels, torch.full_like(labels, self.classes)])
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            found = self._velocity(torch.cat([x, x]), t, both)
+            return sampling.guided(found[: len(x)], found[len(x) :], WEIGHT)
+
+        states = sampling.solve("sde", velocity, noise, SDE.times(), sampling.SDE_DIFFUSION, more_noise)
+        return self.decoder(sampling.last(states))
+
+    def _velocity(self, x: Tensor, t: float, labels: Tensor) -> Tensor:
+        of_class = self.label_map(labels).view(-1, 1, 7, 7)
+        return self.flow(torch.cat([x, torch.full_like(x, t), of_class], dim=1))
+
+
+@torch.inference_mode()
+def _draw(drawing: nn.Module, shape: tuple[int, ...], labels: np.ndarray) -> Tensor:
+    noise = torch.randn(len(labels), *shape)
+    images = drawing(noise, torch.from_numpy(labels), more_noise=lambda step: torch.randn_like(noise))
+    return (images * 255).round().to(torch.uint8)
+
+
+def _drawing(bundle: runtime.Bundle) -> Drawing:
+    """Networks of the bundle's shapes."""
+    provenance, kind = bundle.manifest["provenance"], bundle.manifest["autoencoder"]
+    autoencoder: AutoEncoder = AUTOENCODERS[kind](**provenance[kind]["network"])
+    return Drawing(Flow(**provenance["flow"]["network"]), autoencoder, SDE)

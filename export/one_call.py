@@ -1,0 +1,93 @@
+"""The graphs that leave a caller nothing to do: noise to images, images to posteriors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from runtime import noise
+from runtime.bayes import DenoisingBank
+from training.autoencoders import AutoEncoder
+from training.drawing import Drawing
+from training.flows import Flow
+from training.options import Sampling
+
+
+def one_call_drawing(flow: Flow, autoencoder: AutoEncoder, sampler: Sampling) -> nn.Module:
+    """What draws with all steps of the sampler, without its diffusion: that takes no noise but the first."""
+    way = replace(sampler, diffusion=0.0, sampler="ode" if sampler.sampler == "sde" else sampler.sampler)
+    return _Guided(Drawing(flow, autoencoder, way))
+
+
+class Generate(nn.Module):
+    """Images uint8 (N, 28, 28) from noise (N, C, 7, 7), labels (N,) and guidance weights (N,), in one call."""
+
+    def __init__(self, drawing: nn.Module) -> None:
+        super().__init__()
+        self.drawing = drawing
+
+    def forward(self, noise: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+        return (self.drawing(noise, labels, weight)[:, 0] * 255).round().to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How scores become posteriors: the denoising rule's bank of pairs, its temperature, p(y) (C,).
+
+    stages: pairs in the order in which they are asked, each with the number of classes still in question: all at first.
+    """
+
+    bank: DenoisingBank
+    temperature: float
+    prior: tuple[float, ...]
+    stages: tuple[tuple[int, int], ...]
+
+
+class Classify(nn.Module):
+    """Images uint8 (N, 28, 28) to log p(x | y), up to a constant of the image, and p(y | x), by the denoising rule.
+
+    Classes drop out in stages, the least probable ones first. What a pair would have added to a class that has dropped
+    out is taken to be what it adds to the worst of those that have not.
+    """
+
+    def __init__(self, autoencoder: AutoEncoder, flow: Flow, reading: Reading) -> None:
+        super().__init__()
+        self.autoencoder, self.flow = autoencoder, flow
+        bank = reading.bank
+        self.times, self.weights = bank.times, [weight / reading.temperature for weight in bank.weights]
+        self.noise = torch.from_numpy(noise.normal(bank.seed, 0, len(bank.times), flow.latent_shape))
+        self.log_prior = torch.tensor(reading.prior).log()
+        self.stages = reading.stages
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.flow.standardise(self.autoencoder.encode(images[:, None].float() / 255)[0])
+        (first, _), *later = self.stages
+        scores = self._score(z, first, None)
+        for pair, count in later:
+            if count == scores.shape[1]:
+                scores = scores + self._score(z, pair, None)
+                continue
+            kept = (scores + self.log_prior).topk(count).indices
+            added = self._score(z, pair, kept)
+            of_kept = scores.gather(1, kept) + added
+            scores = (scores + added.amin(1, keepdim=True)).scatter(1, kept, of_kept)
+        return scores, torch.softmax(scores + self.log_prior, dim=1)
+
+    def _score(self, z: Tensor, pair: int, kept: Tensor | None) -> Tensor:
+        """What a pair adds to the scores of the classes kept (N, M), or of all: (N, M)."""
+        time, drawn = self.times[pair], self.noise[pair]
+        velocities = self.flow.velocities((1 - time) * drawn + time * z, torch.tensor([time]), kept)
+        return -self.weights[pair] * (velocities - (z - drawn)[:, None]).square().mean((2, 3, 4))
+
+
+class _Guided(nn.Module):
+    """A drawing whose guidance weights are (N,)."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        super().__init__()
+        self.drawing = drawing
+
+    def forward(self, noise: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+        return self.drawing(noise, labels, weight.view(-1, 1, 1, 1))

@@ -1,0 +1,94 @@
+"""Store weights small: float16 or int8 in the file, float32 again when a session is opened.
+
+The networks' weights are rounded first, so that what is stored is exactly what torch computes with; a session folds
+the operators that widen them into constants, so that running costs what it costs in float32.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal, get_args
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from export.graphs import Networks
+from training.blocks import Network
+
+Storage = Literal["float32", "float16", "int8"]
+STORAGES: tuple[Storage, ...] = get_args(Storage)
+LEAST_ELEMENTS = 64  # of a tensor that is worth the operators
+LEVELS = 127
+
+
+def rounded(networks: Networks, storage: Storage) -> Networks:
+    """Copies whose parameters have only values that the storage holds."""
+    if storage == "float32":
+        return networks
+    generator = networks.generator
+    return Networks(
+        _rounded(networks.autoencoder, storage),
+        _rounded(networks.flow, storage),
+        generator and _rounded(generator, storage),
+    )
+
+
+def store(model: onnx.ModelProto) -> None:
+    """Replace every large float32 initialiser by the smallest tensor that gives exactly the same values."""
+    graph = model.graph
+    nodes: list[onnx.NodeProto] = []
+    kept: list[TensorProto] = []
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        small = _smaller(tensor.name, values) if values.dtype == np.float32 and values.size >= LEAST_ELEMENTS else None
+        if small is None:
+            kept.append(tensor)
+        else:
+            kept += small[0]
+            nodes += small[1]
+    before = list(graph.node)
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(kept)
+    graph.node.extend([*nodes, *before])
+
+
+def _rounded(network: Network, storage: Storage) -> Network:
+    network = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            rows = storage == "int8" and parameter.ndim > 1
+            parameter.copy_(_to_levels(parameter) if rows else parameter.half().float())
+    return network
+
+
+def _to_levels(weights: Tensor) -> Tensor:
+    """Weights as whole multiples, -127 to 127, of a scale of their own in each row.
+
+    The scale has the precision of float16, so that LEVELS times it is exact, and from that it can be found again.
+    """
+    scale = weights.flatten(1).abs().amax(1).view(-1, *[1] * (weights.ndim - 1)) / LEVELS
+    scale = (scale * (1 + 2**-10)).half().float().clamp_min(torch.finfo(torch.float16).smallest_normal)
+    return (weights / scale).round() * scale
+
+
+def _smaller(name: str, values: NDArray[np.float32]) -> tuple[list[TensorProto], list[onnx.NodeProto]] | None:
+    """Tensors and the nodes that make `name` of them; None where nothing smaller has the same values."""
+    for axis in (0, values.ndim - 1):
+        along = tuple(other for other in range(values.ndim) if other != axis)
+        scale = (np.abs(values).max(along, keepdims=True) / np.float32(LEVELS)).astype(np.float32)
+        levels = np.rint(values / np.maximum(scale, np.finfo(np.float32).tiny)).astype(np.int8)
+        if values.ndim > 1 and np.array_equal(levels.astype(np.float32) * scale, values):
+            parts = {f"{name}.levels": levels, f"{name}.scale": scale}
+            tensors = [numpy_helper.from_array(array, part) for part, array in parts.items()]
+            wide = helper.make_node("Cast", [f"{name}.levels"], [f"{name}.wide"], to=TensorProto.FLOAT)
+            return tensors, [wide, helper.make_node("Mul", [f"{name}.wide", f"{name}.scale"], [name])]
+    with np.errstate(over="ignore"):
+        halves = values.astype(np.float16)
+    if not np.array_equal(halves.astype(np.float32), values):
+        return None
+    tensor = numpy_helper.from_array(halves, f"{name}.half")
+    return [tensor], [helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT)]

@@ -1,0 +1,133 @@
+"""The one-call graphs give in Node and in a browser what they give in Python."""
+
+import http.server
+import json
+import shutil
+import subprocess
+import threading
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import runtime
+
+HERE = Path(__file__).resolve().parent
+EXAMPLES = HERE.parents[1] / "docs" / "examples"
+MODULES = HERE / "node_modules"
+SEED, LABELS = 2**63 + 5, [3, 1, 4, 1, 5, 9, 2, 6]
+NODE = """
+import {{ results }} from "./agree.mjs";
+import * as ort from "onnxruntime-node";
+console.log(await results(ort, (file) => ort.InferenceSession.create(`model/${{file}}`), {question}));
+"""
+PAGE = """
+<script type="module">
+import * as ort from "./ort/ort.wasm.bundle.min.mjs";
+import {{ results }} from "./agree.mjs";
+ort.env.wasm.wasmPaths = new URL("./ort/", location.href).href;
+ort.env.wasm.numThreads = 1;
+const answer = results(ort, (file) => ort.InferenceSession.create(`model/${{file}}`), {question});
+fetch("/answer", {{ method: "POST", body: await answer.catch((error) => JSON.stringify({{ error: String(error) }})) }});
+</script>
+"""
+
+
+def needs(program, package):
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"there is no {program} here")
+    if not (MODULES / package).is_dir():
+        pytest.skip(f"{package} is not installed: make web")
+    return found
+
+
+@pytest.fixture(params=["MNIST", "EMNIST-balanced"])
+def model(request):
+    return runtime.load(request.param)
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    """A folder with the example, the question and the bundle."""
+    shutil.copy(EXAMPLES / "tinyflow.mjs", tmp_path)
+    shutil.copy(HERE / "agree.mjs", tmp_path)
+    (tmp_path / "model").symlink_to(model.bundle.folder)
+    return tmp_path
+
+
+def question(model):
+    """What is asked; the seed as text, since it is larger than what JavaScript's numbers hold."""
+    weight = model.bundle.defaults.weight
+    return json.dumps({"shape": model.latent_shape, "labels": LABELS, "seed": str(SEED), "weight": weight})
+
+
+def check(model, answer):
+    shape = (len(LABELS), *model.latent_shape)
+    drawn = np.array(answer["noise"], np.float32).reshape(shape)
+    np.testing.assert_allclose(drawn, runtime.noise.normal(SEED, 0, len(LABELS), model.latent_shape), atol=1e-6)
+    images = np.array(answer["images"], np.uint8).reshape(-1, 28, 28)
+    ours = model.generate(LABELS, seed=SEED)
+    difference = np.abs(images.astype(int) - ours)
+    assert difference.max() <= 1
+    assert difference.mean() < 1e-3
+    posterior = np.array(answer["posterior"], np.float32).reshape(len(LABELS), -1)
+    np.testing.assert_allclose(posterior, model.classify(images), atol=1e-4)
+
+
+def test_node_agrees_with_python(model, folder):
+    node = needs("node", "onnxruntime-node")
+    (folder / "node_modules").symlink_to(MODULES)
+    script = folder / "main.mjs"
+    script.write_text(NODE.format(question=question(model)))
+    answer = subprocess.run([node, script], cwd=folder, check=True, capture_output=True, text=True).stdout
+    check(model, json.loads(answer))
+
+
+def test_a_browser_agrees_with_python(model, folder):
+    browser = needs("chromium", "onnxruntime-web")
+    (folder / "ort").symlink_to(MODULES / "onnxruntime-web" / "dist")
+    (folder / "index.html").write_text(PAGE.format(question=question(model)))
+    answers = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_POST(self):
+            answers.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+            answered.set()
+
+        def log_message(self, *_):
+            pass
+
+    answered = threading.Event()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    flags += f" --disable-component-update --disable-sync --user-data-dir={folder / 'profile'}"
+    command = [
+        browser,
+        *flags.split(),
+        "--remote-debugging-port=0",
+        f"http://127.0.0.1:{server.server_port}/index.html",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert answered.wait(120), "the page gave no answer"
+        finally:
+            process.terminate()
+            server.shutdown()
+            server.server_close()
+    check(model, answers[0])
+
+
+def test_the_examples_run(tmp_path):
+    node = needs("node", "onnxruntime-node")
+    for name in ("tinyflow.mjs", "node.mjs"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    (tmp_path / "node_modules").symlink_to(MODULES)
+    command = [node, tmp_path / "node.mjs", runtime.bundle.SHIPPED / "MNIST", "3", "1", "4"]
+    found = subprocess.run(command, check=True, capture_output=True)
+    assert found.stdout.startswith(b"P5 28 84 255\n")
+    assert "3 is read as 3" in found.stderr.decode()

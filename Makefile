@@ -4,13 +4,17 @@ PAGE := demo.png
 # Any Python from 3.11 on: make demo BOOTSTRAP=python3.12
 BOOTSTRAP ?= python3
 
-.PHONY: demo test lint clean
+.PHONY: demo test web lint clean
 
 demo: $(VENV)/runtime.stamp  ## a page of new digits, from the shipped model
 	@$(PYTHON) cli.py generate --dataset MNIST --output $(PAGE)
 
 test: $(VENV)/test.stamp  ## all tests
 	$(PYTHON) -m pytest
+
+web: $(VENV)/test.stamp  ## the same graphs in Node and Chromium; needs npm
+	ONNXRUNTIME_NODE_INSTALL=skip npm install --prefix tests/web --no-package-lock --no-audit --no-fund --loglevel=error
+	$(PYTHON) -m pytest tests/web
 
 lint: $(VENV)/dev.stamp  ## linter, type checker, import contracts
 	$(PYTHON) -m ruff check .

@@ -16,6 +16,7 @@ from commands.models import Choice, opened
 from commands.options import check_page, check_sampling
 from commands.progress import track
 from runtime import images as pictures
+from runtime.settings import way_of
 
 Settings = dict[str, Any]  # the seed and runtime.settings.Sampling as given
 
@@ -73,7 +74,9 @@ def _draw_paths(
         check_page(height, width, scale)
         images = model.generate_path(np.resize(cycle, height), **settings)
         sheet = pictures.page(images.reshape(-1, *images.shape[2:]), height, width, scale)
-        pictures.save_png(sheet, path, _parameters(model, settings, cycle))
+        pictures.save_png(
+            sheet, path, _parameters(model, {**settings, "sampler": settings["sampler"] or solver}, cycle)
+        )
     return f"{path}: {height:,} images of {choice.dataset.key}, each from noise on in {width} columns"
 
 
@@ -97,11 +100,9 @@ def _label_indices(names: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
 
 def _parameters(model: runtime.Model, settings: Settings, labels: NDArray[np.int64]) -> dict[str, Any]:
     """What a page's text chunk says of how it was made."""
-    defaults = model.bundle.defaults
-    chosen = {key: getattr(defaults, key, None) if value is None else value for key, value in settings.items()}
     return {
         "bundle": model.bundle.name,
         "checksum": model.bundle.checksum,
         "labels": [model.classes[label] for label in labels],
-        **chosen,
+        **way_of(model.bundle, **settings).described(),
     }

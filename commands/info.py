@@ -51,6 +51,7 @@ def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:
         "classes": len(bundle.classes),
         "autoencoder": manifest["autoencoder"],
         "parameters": manifest["parameters"],
+        "storage": manifest["storage"],
         "bytes": sum(len(content) for content in bundle.graphs.values()),
         "defaults": manifest["defaults"],
         "measured": manifest["measured"],
@@ -71,7 +72,7 @@ def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:
 def _lines(facts: dict[str, Any]) -> list[str]:
     lines = [
         f"{facts['name']}: {facts['classes']} classes of {facts['dataset']}, {facts['autoencoder']} and flow, "
-        f"{facts['parameters']:,} parameters, {facts['bytes'] / 1024:,.0f} KB, hashes verified",
+        f"{facts['parameters']:,} parameters, {facts['bytes'] / 1024:,.0f} KB in {facts['storage']}, hashes verified",
         f"  folder    {facts['folder']}",
         f"  checksum  {facts['checksum']}",
         f"  defaults  {_pairs(facts['defaults'])}",

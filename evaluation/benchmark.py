@@ -180,8 +180,9 @@ def _run(command: Sequence[str]) -> tuple[float, float]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
     if status:
-        raise runtime.ToolkitError(f"{' '.join(command)} ended with status {os.waitstatus_to_exitcode(status)}")
+        raise runtime.ToolkitError(f"{' '.join(command)} ended with status {process.returncode}")
     unit = 1 if sys.platform == "darwin" else 1024
     return seconds, usage.ru_maxrss * unit / 1e6
 

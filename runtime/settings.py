@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypedDict
 
 from . import noise, sampling
@@ -47,6 +47,11 @@ class Way:
         defaults = bundle.defaults
         wanted = (defaults.sampler, defaults.steps, defaults.guidance_start, 0.0)
         return (self.sampler, self.steps, self.guidance_start, self.diffusion) == wanted
+
+    def described(self) -> dict[str, object]:
+        """The settings that there are: of a generator, the seed and the weight."""
+        of_few = ("seed", "sampler", "weight")
+        return {name: value for name, value in asdict(self).items() if self.sampler != sampling.FEW or name in of_few}
 
 
 def way_of(

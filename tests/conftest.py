@@ -28,3 +28,11 @@ def gaussian_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.gaussian import write_gaussian_bundle
 
     return write_gaussian_bundle(tmp_path_factory.mktemp("bundles") / "gaussian")
+
+
+@pytest.fixture(scope="session")
+def generator_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with an untrained generator."""
+    from tests.gaussian import write_gaussian_bundle
+
+    return write_gaussian_bundle(tmp_path_factory.mktemp("bundles") / "generator", with_generator=True)

@@ -15,6 +15,7 @@ from training.autoencoders import AutoEncoder
 from training.calibration import UNCALIBRATED
 from training.checkpoints import Checkpoint
 from training.flows import Flow
+from training.generators import Generator
 
 
 def velocity(x, t, mean, std):
@@ -63,11 +64,23 @@ def save_checkpoints() -> Source:
     return source
 
 
-def write_gaussian_bundle(folder: Path) -> Path:
+def save_generator(source: Source) -> None:
+    """An untrained generator as the main checkpoint beside those of `source`."""
+    torch.manual_seed(2)
+    arguments = {"dim1": 8, "n_layers": 1, "dim2": 4, "dim3": 2, "n_blocks": 1}
+    teacher = [paths.sha256(path) for path in (source.autoencoder_path, source.flow_path)]
+    description = {"total_epochs": 0, "teacher": teacher}
+    checkpoints.save(Checkpoint(Generator(**arguments).eval(), arguments, description), source.generator_path)
+
+
+def write_gaussian_bundle(folder: Path, with_generator: bool = False) -> Path:
     original = paths.FOLDER
     paths.FOLDER = folder.parent / "checkpoints"
     try:
-        export_bundle(save_checkpoints(), folder)
+        source = save_checkpoints()
+        if with_generator:
+            save_generator(source)
+        export_bundle(source, folder)
     finally:
         paths.FOLDER = original
     return folder

@@ -64,7 +64,7 @@ def test_generate_draws_a_page(tmp_path):
     parameters = json.loads(text["parameters"])
     assert parameters["labels"] == ["3", "1"]
     assert parameters["seed"] == 5
-    assert parameters["steps"] > 0
+    assert parameters["weight"] > 0
     assert re.fullmatch("[0-9a-f]{64}", parameters["checksum"])
 
 

@@ -84,6 +84,10 @@ FLOW = "--model flow --latents z.safetensors --autoencoder vae"
 TRAININGS = {  # what is trained, and how
     "vae": ("vae", f"--model vae --shift 1 {TINY_AUTOENCODER}"),
     "flow": ("vae-flow", FLOW),
+    "generator": (
+        "vae-generator",
+        "--model generator --autoencoder vae --teacher-version dev --dim1 8 --n_layers 1 --dim2 4 --dim3 2",
+    ),
     "tuning": ("vae-flow", f"{FLOW} --model-version dev --class-weight 0.3 --pairs 2 --shift 1"),
 }
 
@@ -101,7 +105,7 @@ def test_a_killed_training_resumes_to_the_same_weights(trained, root, tmp_path, 
     words = f"train {what} --batch-size 32 --total-epochs 12 --threads 1 --no-promote --root {root}"
     for folder in (whole, cut):
         shutil.copytree(trained, folder)
-        (folder / f"checkpoints/MNIST/dev/{name}.jsonl").unlink()
+        (folder / f"checkpoints/MNIST/dev/{name}.jsonl").unlink(missing_ok=True)
     assert start(words, whole).wait() == 0
     process, log = start(words, cut), cut / f"checkpoints/MNIST/dev/{name}.jsonl"
     while not log.is_file() or len(log.read_text().splitlines()) < 3:

@@ -22,6 +22,11 @@ def shipped():
     return runtime.load("MNIST")
 
 
+@pytest.fixture(scope="session")
+def few(generator_bundle):
+    return runtime.load(generator_bundle)
+
+
 LABELS = np.arange(20) % 10
 
 
@@ -222,3 +227,55 @@ def test_noise_is_unlike_the_training_data(shipped, root):
     assert known.min() > strange.max()
     assert shipped.is_unlike_training(known).mean() < 0.1
     assert shipped.is_unlike_training(strange).all()
+
+
+def test_the_default_settings_by_name_give_the_default_images(shipped):
+    defaults = shipped.bundle.defaults
+    named = {"sampler": defaults.solver, "weight": defaults.weight}
+    if defaults.sampler == "few":
+        named["sampler"] = "few"
+    np.testing.assert_array_equal(shipped.generate(LABELS, **named), shipped.generate(LABELS))
+
+
+def test_one_call_draws_what_the_steps_draw(gaussian):
+    whole = gaussian.generate(LABELS, seed=4).astype(int)
+    latents = gaussian.sample_latents(LABELS, seed=4)
+    assert np.abs(whole - gaussian.decode(latents)).max() <= 1
+
+
+def test_one_call_reads_what_the_rule_reads(gaussian):
+    images = np.random.default_rng(3).integers(0, 256, (5, 28, 28), np.uint8)
+    scores = gaussian.scores(images, "denoising") / gaussian.bundle.temperatures["denoising"]
+    expected = np.exp(scores - scores.max(1, keepdims=True))
+    np.testing.assert_allclose(gaussian.classify(images), expected / expected.sum(1, keepdims=True), atol=1e-3)
+    np.testing.assert_allclose(gaussian.classify(images), gaussian.classify(images / 255), atol=1e-3)
+
+
+def test_a_generator_draws_by_default_and_a_solver_where_steps_are_given(few):
+    assert few.bundle.defaults.sampler == "few"
+    drawn = few.generate(LABELS, seed=1)
+    np.testing.assert_array_equal(few.generate(LABELS, seed=1, sampler="few"), drawn)
+    solved = few.generate(LABELS, seed=1, steps=3)
+    assert not np.array_equal(solved, drawn)
+    np.testing.assert_array_equal(few.generate(LABELS, seed=1, sampler="heun", steps=3), solved)
+    assert few.generate_path([1], steps=2).shape == (1, 3, 28, 28)
+    assert not np.array_equal(few.generate(LABELS, weight=0.5), few.generate(LABELS, weight=3.0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sampler": "few", "steps": 2}, "steps goes with"),
+        ({"sampler": "few", "diffusion": 0.0}, "diffusion goes with"),
+        ({"weight": 3.1}, "weight is 0.5 to 3.0"),
+        ({"weight": 0.4}, "weight is 0.5 to 3.0"),
+    ],
+)
+def test_a_generator_has_a_weight_within_its_range_and_nothing_else(few, settings, message):
+    with pytest.raises(ValueError, match=message):
+        few.generate(LABELS, **settings)
+
+
+def test_without_a_generator_there_is_no_sampler_few(gaussian):
+    with pytest.raises(ValueError, match="no generator"):
+        gaussian.generate(LABELS, sampler="few")

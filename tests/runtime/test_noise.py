@@ -1,10 +1,15 @@
+import json
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.noise import MAX_SEED, normal
 
 SHAPE = (1, 7, 7)
+VECTORS = Path(__file__).resolve().parents[2] / "docs" / "examples" / "noise.json"
 
 
 def philox4x64(counter: int, key: int) -> list[int]:
@@ -31,9 +36,13 @@ def test_follows_its_specification():
     np.testing.assert_allclose(found.ravel(), elements[:size], rtol=1e-6)
 
 
-def test_vectors():
-    found = normal(0, 0, 1, (4,)).ravel()
-    np.testing.assert_allclose(found, TEST_VECTOR, rtol=1e-6)
+@pytest.mark.parametrize("vector", json.loads(VECTORS.read_text()))
+def test_vectors(vector):
+    seed, image, size = int(vector["seed"]), vector["image"], vector["size"]
+    words = philox4x64(1 + image * -(-size // 8), seed)
+    assert [f"{word:016x}" for word in words] == vector["words"]
+    found = normal(seed, image, 1, (size,)).ravel()
+    np.testing.assert_allclose([*found[:4], found[-1]], [*vector["first"], vector["last"]], atol=1e-5)
 
 
 @given(st.integers(0, MAX_SEED), st.integers(0, 10**6), st.integers(1, 20), st.integers(0, 50))
@@ -54,6 +63,3 @@ def test_is_standard_normal():
 def test_seeds_and_streams_differ():
     assert not np.array_equal(normal(0, 0, 3, SHAPE), normal(1, 0, 3, SHAPE))
     assert not np.array_equal(normal(0, 0, 3, SHAPE), normal(0, 0, 3, SHAPE, stream=1))
-
-
-TEST_VECTOR = [2.9162033, 0.64688528, -1.2855403, -1.0902983]

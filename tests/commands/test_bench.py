@@ -1,0 +1,35 @@
+import json
+
+import pytest
+
+from commands import bench
+from evaluation import benchmark
+from runtime.datasets import find
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(benchmark, "BATCHES", (1, 3))
+    monkeypatch.setattr(benchmark, "LEAST_CALLS", 1)
+    monkeypatch.setattr(benchmark.interleaved, "__defaults__", (0.01,))
+    monkeypatch.setattr(bench, "_compiles", lambda: False)
+
+
+def test_bench_measures_all_that_it_names(quick):
+    found = json.loads(bench.bench(find("MNIST"), [1], 400, None, as_json=True))
+    one = found["threads"]["1"]
+    assert one["matrix_peak_gflops"] > 0
+    assert set(one["start_seconds"]) == {"import", "load", "first image", "first classification"}
+    assert [row["batch"] for row in one["throughput"]] == [1, 3]
+    assert all(0 < row["generate share of peak"] < 2 for row in one["throughput"])
+    assert all(times["p50"] <= times["p95"] for times in one["latency_ms"].values())
+    assert one["page_ms"]["reference's shape, eager PyTorch"]["times faster"] == 1
+    assert found["processes"]["ratio"]["seconds"] > 0
+    assert found["to_disk"]["a second"] > 0
+    assert found["multiply_adds"]["generate"] > 0
+
+
+def test_tables_have_every_figure(quick):
+    text = bench.bench(find("MNIST"), [1], 0, None, as_json=False)
+    for word in ("GFLOP/s", "one image", "of peak", "eager PyTorch", "ratio", "classify.onnx"):
+        assert word in text

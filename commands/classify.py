@@ -47,6 +47,6 @@ def classify(choice: Choice, files: Sequence[Path], top: int, rule: Rule | None,
         versions = {
             "bundle": model.bundle.name,
             "checksum": model.bundle.checksum,
-            "rule": rule or model.bundle.defaults.rule,
+            "rule": rule or model.bundle.classifier.rule,
         }
         return json.dumps({**versions, "seconds": seconds, "images": results})

@@ -67,7 +67,7 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
             **{which: _summary([run[which] for run in runs], judges[which]) for which in judges},
             "other": _summary([run["other"] for run in runs], None),
             "accuracy": measure_accuracy(model, wanted, track=track)["accuracy"],
-            "rule": model.bundle.defaults.rule,
+            "rule": model.bundle.classifier.rule,
         }
         if extent.train_networks:
             result["other"]["real"] = _trained_on_real(model, wanted, train)

@@ -28,9 +28,9 @@ def measure_accuracy(
     Losses are means over images of what Model.reconstruction_losses gives; "confusion" has a row for each class.
     """
     started = time.perf_counter()
-    chosen: Rule = rule or model.bundle.defaults.rule
+    chosen: Rule = rule or model.bundle.classifier.rule
     scores = np.concatenate([model.scores(images, chosen) for images in _batches(data.images, batch_size, track)])
-    prior, temperature = np.array(model.bundle.prior), model.bundle.temperatures[chosen]
+    prior, temperature = np.array(model.bundle.prior), model.bundle.classifier.temperatures[chosen]
     posterior, plain = (bayes.posterior(scores, prior, each) for each in (temperature, 1.0))
     found = posterior.argmax(1)
     confusion = classification.confusion_matrix(found, data.labels, len(model.classes))

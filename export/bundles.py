@@ -206,11 +206,9 @@ def _settings(classifier: dict[str, Any], defaults: Sampling, has_generator: boo
             "solver": defaults.sampler,
             "guidance_start": defaults.guidance_start,
             "diffusion": defaults.diffusion,
-            "rule": classifier["rule"],
-            "likelihood_steps": classifier["likelihood_steps"],
         },
         **({"generator": {"weights": [LEAST_WEIGHT, MOST_WEIGHT]}} if has_generator else {}),
-        "classifier": {key: value for key, value in classifier.items() if key not in ("rule", "likelihood_steps")},
+        "classifier": classifier,
     }
 
 

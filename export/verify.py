@@ -95,8 +95,8 @@ def check_use(bundle: Bundle, specs: Sequence[GraphSpec], images: NDArray[np.uin
 
 def _tie(bundle: Bundle) -> float:
     """Log-ratio of two classes' probabilities up to which rounding errors may swap them."""
-    summed = sum(bundle.bank.weights) / bundle.temperatures["denoising"]
-    return TIE + ROUNDING * (summed if bundle.defaults.rule == "denoising" else 1.0)
+    summed = sum(bundle.classifier.bank.weights) / bundle.classifier.temperatures["denoising"]
+    return TIE + ROUNDING * (summed if bundle.classifier.rule == "denoising" else 1.0)
 
 
 def _inputs_like(example: Sequence[Tensor], batch: int) -> list[Tensor]:

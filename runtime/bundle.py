@@ -22,31 +22,44 @@ from .sampling import FEW, SAMPLERS, SOLVERS, Sampler, Solver
 
 FORMAT = 2
 MANIFEST = "manifest.json"
-GRAPHS = ("generate.onnx", "classify.onnx", "encoder.onnx", "decoder.onnx", "flow.onnx", "likelihood.onnx")
+GENERATE = "generate.onnx"
+GRAPHS = (GENERATE, "classify.onnx", "encoder.onnx", "decoder.onnx", "flow.onnx", "likelihood.onnx")
 SHIPPED = Path(__file__).resolve().parent.parent / "models_onnx"
 _MAX_MANIFEST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What generating and classifying use where the caller says nothing.
+    """What generating uses where the caller says nothing.
 
     sampler: of images; solver: of latents and paths, which a sampler "few" does not have.
     """
 
-    steps: int
     weight: float
-    diffusion: float
-    rule: Rule
-    likelihood_steps: int
+    steps: int = 1
+    diffusion: float = 0.0
     guidance_start: float = 0.0
     sampler: Sampler = "heun"
     solver: Solver = "heun"
 
 
 @dataclass(frozen=True)
+class Classifier:
+    """How images are read; least_log_density: a latent below is unlike the training data."""
+
+    rule: Rule
+    likelihood_steps: int
+    temperatures: Mapping[Rule, float]
+    bank: DenoisingBank
+    least_log_density: float
+
+
+@dataclass(frozen=True)
 class Bundle:
-    """A bundle read and verified: the manifest's parts, and the graphs' content by file name."""
+    """A bundle read and verified: the manifest's parts, and the graphs' content by file name.
+
+    A bundle whose one graph is generate.onnx only generates.
+    """
 
     name: str
     folder: Path
@@ -56,10 +69,15 @@ class Bundle:
     prior: tuple[float, ...]
     latent_shape: tuple[int, ...]
     defaults: Defaults
-    temperatures: Mapping[Rule, float]
-    bank: DenoisingBank
-    least_log_density: float  # a latent below is unlike the training data
+    reading: Classifier | None  # None: it only generates
     generator_weights: tuple[float, float] | None  # of guidance, least and most, that "few" has; None: there is none
+
+    @property
+    def classifier(self) -> Classifier:
+        """How it reads images; BundleError where it only generates."""
+        if self.reading is None:
+            raise BundleError(f"the bundle {self.name} only generates")
+        return self.reading
 
     @property
     def checksum(self) -> str:
@@ -94,9 +112,9 @@ def read(name: str | Path) -> Bundle:
     path = folder / MANIFEST
     manifest = _read_manifest(path)
     try:
-        if set(manifest["files"]) != set(GRAPHS):
-            raise ValueError(f"files are {', '.join(GRAPHS)}")
-        graphs = {file: _read_graph(folder / file, str(manifest["files"][file]["sha256"])) for file in GRAPHS}
+        if set(manifest["files"]) not in (set(GRAPHS), {GENERATE}):
+            raise ValueError(f"files are {', '.join(GRAPHS)}, or {GENERATE} alone")
+        graphs = {file: _read_graph(folder / file, str(facts["sha256"])) for file, facts in manifest["files"].items()}
         bundle = Bundle(
             name=str(manifest["name"]),
             folder=folder,
@@ -106,9 +124,7 @@ def read(name: str | Path) -> Bundle:
             prior=tuple(map(float, manifest["dataset"]["prior"])),
             latent_shape=tuple(map(int, manifest["latent_shape"])),
             defaults=Defaults(**manifest["defaults"]),
-            temperatures={rule: float(manifest["classifier"]["temperatures"][rule]) for rule in RULES},
-            bank=_bank(**manifest["classifier"]["bank"]),
-            least_log_density=float(manifest["classifier"].get("least_log_density", -math.inf)),
+            reading=_classifier(manifest["classifier"]) if len(graphs) > 1 else None,
             generator_weights=_weights(manifest.get("generator")),
         )
         _check(bundle)
@@ -173,6 +189,16 @@ def _weights(generator: Mapping[str, Any] | None) -> tuple[float, float] | None:
     return least, most
 
 
+def _classifier(manifest: Mapping[str, Any]) -> Classifier:
+    return Classifier(
+        rule=manifest["rule"],
+        likelihood_steps=manifest["likelihood_steps"],
+        temperatures={rule: float(manifest["temperatures"][rule]) for rule in RULES},
+        bank=_bank(**manifest["bank"]),
+        least_log_density=float(manifest.get("least_log_density", -math.inf)),
+    )
+
+
 def _bank(times: list[float], weights: list[float], seed: int) -> DenoisingBank:
     return DenoisingBank(tuple(map(float, times)), tuple(map(float, weights)), int(seed))
 
@@ -181,11 +207,9 @@ def _check(bundle: Bundle) -> None:
     """Refuse a manifest whose checksum fits but whose parts do not fit each other."""
     if len(bundle.prior) != len(bundle.classes) or not all(0 < p <= 1 for p in bundle.prior):
         raise ValueError("prior and classes do not fit")
-    if len(bundle.bank.times) != len(bundle.bank.weights) or not bundle.bank.times:
-        raise ValueError("times and weights of the denoising bank do not fit")
     defaults, manifest = bundle.defaults, bundle.manifest
-    if not (_whole(defaults.steps) and _whole(defaults.likelihood_steps)):
-        raise ValueError("steps and likelihood_steps are whole numbers from 1")
+    if not _whole(defaults.steps):
+        raise ValueError("steps are a whole number from 1")
     if not all(0 <= float(number) < math.inf for number in (defaults.weight, defaults.diffusion)):
         raise ValueError("weight and diffusion are numbers from 0")
     if not 0 <= float(defaults.guidance_start) <= 1:
@@ -194,12 +218,22 @@ def _check(bundle: Bundle) -> None:
         raise ValueError(f"sampler is one of {', '.join(SAMPLERS)}, solver of {', '.join(SOLVERS)}")
     if (defaults.sampler == FEW) != (bundle.generator_weights is not None):
         raise ValueError(f"sampler {FEW} and a generator go together")
-    autoencoder = manifest["autoencoder"]
-    for facts in (manifest["provenance"][autoencoder], manifest["provenance"]["flow"]):
-        str(facts["sha256"])
     if not (_whole(manifest["parameters"]) and isinstance(manifest["measured"], dict) and manifest["dataset"]["key"]):
         raise ValueError("parameters, measured and the data set's key")
-    if bundle.defaults.rule not in RULES or not all(t > 0 and math.isfinite(t) for t in bundle.temperatures.values()):
+    parts = ["generator"] if bundle.reading is None else [manifest["autoencoder"], "flow"]
+    for part in parts:
+        str(manifest["provenance"][part]["sha256"])
+    if bundle.reading is not None:
+        _check_classifier(bundle.reading)
+
+
+def _check_classifier(classifier: Classifier) -> None:
+    bank = classifier.bank
+    if len(bank.times) != len(bank.weights) or not bank.times:
+        raise ValueError("times and weights of the denoising bank do not fit")
+    if not _whole(classifier.likelihood_steps):
+        raise ValueError("likelihood_steps are a whole number from 1")
+    if classifier.rule not in RULES or not all(t > 0 and math.isfinite(t) for t in classifier.temperatures.values()):
         raise ValueError("rule or temperatures")
 
 

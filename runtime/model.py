@@ -16,6 +16,7 @@ from .bayes import Floats, Rule
 from .bundle import Bundle, read
 from .checks import check_images, check_labels, check_latents, in_range, one_of
 from .datasets import IMAGE_SIZE
+from .errors import BundleError
 from .scoring import Scorer
 from .sessions import Graph, SessionSettings
 from .settings import Sampling, Way, way_of
@@ -60,14 +61,6 @@ class Model:
         self._open_graph = open_graph or self._open_session
         self._graphs: dict[str, RunGraph] = {}
         self._opening = threading.Lock()
-        self._score = Scorer(
-            len(bundle.classes),
-            bundle.latent_shape,
-            bundle.bank,
-            bundle.defaults.likelihood_steps,
-            self._velocity,
-            self._velocity_and_divergence,
-        )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -162,16 +155,16 @@ class Model:
 
         rule: "denoising", "likelihood" or "ode"; the bundle's best on validation data by default.
         """
-        chosen: Rule = self.bundle.defaults.rule if rule is None else rule
+        chosen: Rule = self.bundle.classifier.rule if rule is None else rule
         checked = check_images(images)
         if chosen == "denoising" and checked.dtype == np.uint8:
             return self._chunked(self._read, checked, (len(self.classes),))
         scores = self.scores(checked, chosen)
-        return bayes.posterior(scores, np.array(self.bundle.prior), self.bundle.temperatures[chosen])
+        return bayes.posterior(scores, np.array(self.bundle.prior), self.bundle.classifier.temperatures[chosen])
 
     def scores(self, images: ArrayLike, rule: Rule) -> Floats:
         """Log p(x | y) by a rule, up to a constant and a temperature: images (N, 28, 28) to float64 (N, classes)."""
-        return self._score(self.encode(images), rule)
+        return self._scorer(self.encode(images), rule)
 
     def log_likelihood(self, images: ArrayLike) -> NDArray[np.float32]:
         """Log p(x | y) in nats for every class: images (N, 28, 28) to float32 (N, classes).
@@ -183,14 +176,14 @@ class Model:
 
     def log_density(self, images: ArrayLike) -> NDArray[np.float32]:
         """Log p(z) in nats of each image's latent, whatever its class: images (N, 28, 28) to float32 (N,)."""
-        return self._score.log_density(self.encode(images)).astype(np.float32)
+        return self._scorer.log_density(self.encode(images)).astype(np.float32)
 
     def is_unlike_training(self, log_density: ArrayLike) -> NDArray[np.bool_]:
         """Whether images of these log-densities (N,) are unlike the training data: bool (N,).
 
         They are where fewer than 1 % of held-out training images have a lower one.
         """
-        return np.asarray(log_density) < self.bundle.least_log_density
+        return np.asarray(log_density) < self.bundle.classifier.least_log_density
 
     def encode(self, images: ArrayLike) -> Latents:
         """Images (N, 28, 28) to standardised latents (N, *latent_shape)."""
@@ -213,6 +206,18 @@ class Model:
         checked = check_images(images)
         parts = [self._losses(checked[start : start + CHUNK]) for start in range(0, max(1, len(checked)), CHUNK)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    @property
+    def _scorer(self) -> Scorer:
+        classifier = self.bundle.classifier
+        return Scorer(
+            len(self.classes),
+            self.latent_shape,
+            classifier.bank,
+            classifier.likelihood_steps,
+            self._velocity,
+            self._velocity_and_divergence,
+        )
 
     def _states(self, labels: ArrayLike, seed: int, first: int, settings: Sampling) -> list[Iterator[Latents]]:
         """For every CHUNK of images, the states of their latents from noise on; all arguments are checked first."""
@@ -302,6 +307,8 @@ class Model:
     def _graph(self, name: str) -> RunGraph:
         """What runs a graph, opened when first needed."""
         with self._opening:
+            if name not in self.bundle.graphs:
+                raise BundleError(f"the bundle {self.bundle.name} has no {name}: it only generates, by sampler few")
             if name not in self._graphs:
                 self._graphs[name] = self._open_graph(name)
             return self._graphs[name]

@@ -23,6 +23,7 @@ from training.generators import Generator
 from training.paths import checkpoint_path, log_path
 
 FORMAT = 1
+MAY_BE_NONE = ("n_heads", "n_blocks", "numbers", "frequencies")  # of a network's arguments
 NETWORKS: dict[str, type[nn.Module]] = {
     network.__name__: network for network in (AutoEncoder, VarAutoEncoder, Flow, Generator)
 }
@@ -124,7 +125,7 @@ def parse_argument(parameter: inspect.Parameter, text: str) -> int | str:
         value = int(text)
     except ValueError:
         raise ValueError(f"--{parameter.name} is a whole number, not {text!r}") from None
-    least = 0 if parameter.name == "n_heads" else 1
+    least = 0 if parameter.name in MAY_BE_NONE else 1
     if value < least:
         raise ValueError(f"--{parameter.name} is at least {least}, not {value}")
     return value

@@ -129,23 +129,27 @@ class Flow(nn.Module):
 
 
 class MlpBackbone(nn.Module):
-    """Residual layers on the flattened latent, modulated by the condition."""
+    """Residual layers on the flattened latent, `size` numbers to `out` (as many), modulated by the condition."""
 
-    def __init__(self, size: int, width: int, n_layers: int, embedding: int) -> None:
+    def __init__(self, size: int, width: int, n_layers: int, embedding: int, out: int | None = None) -> None:
         super().__init__()
         self.first = nn.Linear(size, width)
         self.blocks = nn.ModuleList(ModulatedLinear(width, embedding) for _ in range(n_layers))
-        self.last = nn.Linear(width, size)
+        self.last = nn.Linear(width, out or size)
         nn.init.zeros_(self.last.weight)
 
     def forward(self, x: Dual, condition: Tensor, rows: Tensor | None = None) -> Dual:
         """The correction of x; rows (N, M) of the condition (C, E) are those whose modulations each x takes."""
-        hidden = linear(self.first, x.map_linear(lambda value: value.flatten(-3)))
+        shape = x.value.shape[-3:]
+        flat = self.flat(x.map_linear(lambda value: value.flatten(-3)), condition, rows)
+        return flat.map_linear(lambda value: value.unflatten(-1, shape))
+
+    def flat(self, x: Dual, condition: Tensor, rows: Tensor | None = None) -> Dual:
+        """The same of numbers (..., size), to (..., out)."""
+        hidden = linear(self.first, x)
         for block in self.blocks:
             hidden = block(hidden, condition, rows)
-        out = linear(self.last, normalise(hidden, (-1,)))
-        shape = x.value.shape[-3:]
-        return out.map_linear(lambda value: value.unflatten(-1, shape))
+        return linear(self.last, normalise(hidden, (-1,)))
 
 
 class ModulatedLinear(nn.Module):

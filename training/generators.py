@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,9 +18,11 @@ LEAST_WEIGHT, MOST_WEIGHT = 0.5, 3.0  # of guidance that it learns
 class Generator(nn.Module):
     """Images (N, 1, 28, 28) in [0, 1] from noise (N, latent_channels, 7, 7), labels (N,), guidance weights (N,).
 
-    dim1: width of the residual layers that turn noise into a map of the same shape; n_layers: how many; embedding:
+    dim1: width of the residual layers that turn noise into maps of the same shape; n_layers: how many; embedding:
     width of the vector of class and weight; dim2, dim3: channels of the layers that draw, at 7x7 and 14x14;
-    n_blocks: inverted bottlenecks among them; expansion: their inner width over their outer.
+    n_blocks: inverted bottlenecks among them; expansion: their inner width over their outer; numbers: of the noise that
+    are used, the first ones (0: all); frequencies: of cosines, down and across, of which the maps are made (0: the
+    layers give every element, as a change of the noise).
     """
 
     def __init__(
@@ -31,20 +36,44 @@ class Generator(nn.Module):
         dim3: int = 8,
         n_blocks: int = 2,
         expansion: int = 3,
+        numbers: int = 0,
+        frequencies: int = 0,
     ) -> None:
         super().__init__()
         self.latent_shape = (latent_channels, LATENT_SIZE, LATENT_SIZE)
+        size = math.prod(self.latent_shape)
+        if numbers > size or frequencies > LATENT_SIZE:
+            raise ValueError(f"there are {size} numbers of noise and {LATENT_SIZE} frequencies")
+        if bool(numbers) != bool(frequencies):
+            raise ValueError("numbers and frequencies go together")
+        self.numbers, self.frequencies = numbers, frequencies
         self.label_embedding = nn.Embedding(classes, embedding)
         self.weight_layer = nn.Linear(1, embedding)
-        self.backbone = MlpBackbone(latent_channels * LATENT_SIZE**2, dim1, n_layers, embedding)
+        out = latent_channels * frequencies**2
+        self.backbone = MlpBackbone(numbers or size, dim1, n_layers, embedding, out or size)
         self.decoder = nn.Sequential(*decoder_layers(latent_channels, dim2, dim3, n_blocks, expansion))
+        self.register_buffer("cosines", _cosines(frequencies), persistent=False)
+
+    cosines: Tensor
 
     def logits(self, noise: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
         """What pixels_of turns into images."""
         scaled = 2 * (weight.clamp(LEAST_WEIGHT, MOST_WEIGHT) - LEAST_WEIGHT) / (MOST_WEIGHT - LEAST_WEIGHT) - 1
         condition = F.silu(self.label_embedding(labels) + self.weight_layer(scaled[:, None]))
-        return self.decoder(noise + self.backbone(Dual(noise), condition).value)
+        if not self.frequencies:
+            found = self.backbone.flat(Dual(noise.flatten(1)), condition).value
+            return self.decoder(noise + found.unflatten(1, self.latent_shape))
+        found = self.backbone.flat(Dual(noise.flatten(1)[:, : self.numbers]), condition).value
+        waves = found.unflatten(1, (self.latent_shape[0], self.frequencies, self.frequencies))
+        return self.decoder(self.cosines.T @ waves @ self.cosines)
 
     def forward(self, noise: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
         """The images."""
         return pixels_of(self.logits(noise, labels, weight))
+
+
+def _cosines(frequencies: int) -> Tensor:
+    """The lowest rows of the discrete cosine transform of LATENT_SIZE numbers: (frequencies, LATENT_SIZE)."""
+    places = torch.arange(LATENT_SIZE) + 0.5
+    rows = torch.cos(math.pi / LATENT_SIZE * torch.arange(frequencies)[:, None] * places)
+    return rows * torch.where(torch.arange(frequencies) == 0, 1.0, 2**0.5)[:, None]

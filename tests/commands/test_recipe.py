@@ -121,7 +121,7 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root):
     assert generative["class_weight"] == 0
     assert generative["milestones"] == [1]
     assert generative["sample_latents"]
-    assert len(bundle.bank.times) == 3
+    assert len(bundle.classifier.bank.times) == 3
 
 
 def test_a_complete_recipe_is_not_trained_again(folder, root, capsys):

@@ -245,7 +245,7 @@ def test_one_call_draws_what_the_steps_draw(gaussian):
 
 def test_one_call_reads_what_the_rule_reads(gaussian):
     images = np.random.default_rng(3).integers(0, 256, (5, 28, 28), np.uint8)
-    scores = gaussian.scores(images, "denoising") / gaussian.bundle.temperatures["denoising"]
+    scores = gaussian.scores(images, "denoising") / gaussian.bundle.classifier.temperatures["denoising"]
     expected = np.exp(scores - scores.max(1, keepdims=True))
     np.testing.assert_allclose(gaussian.classify(images), expected / expected.sum(1, keepdims=True), atol=1e-3)
     np.testing.assert_allclose(gaussian.classify(images), gaussian.classify(images / 255), atol=1e-3)

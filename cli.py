@@ -64,7 +64,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
         else:
             run = Options(device=device, **{key: given[key] for key in own.RUN})
             shared = {key: given[key] for key in own.TRAINING}
-            dataset = find(given["dataset"], given["split"])
+            dataset = find(given["dataset"], given["split"], given["size"])
             sampler = Sampling(**{key: given[key] for key in flags.SAMPLING if given[key] is not None})
             shared |= {"sampler": sampler, "initial": given["model_version"]}
             training = Training(dataset, options=run, network=ctx.args, **shared)
@@ -89,7 +89,7 @@ def encode_dataset(**given: Any) -> None:
     from commands.train import encode, torch_device
     from runtime.datasets import find
 
-    dataset, device = find(given["dataset"], given["split"]), torch_device(given["device"])
+    dataset, device = find(given["dataset"], given["split"], given["size"]), torch_device(given["device"])
     click.echo(
         encode(
             dataset,
@@ -130,12 +130,12 @@ def export(**given: Any) -> None:
     _require_training()
     from commands.models import default_kind
     from commands.train import export as export_one
-    from export.bundles import Source
+    from export.sources import Source
     from runtime.datasets import find
     from training.options import Sampling
 
     flags.check_sampling(given, Sampling.sampler, Sampling.sampler)
-    dataset = find(given["dataset"], given["split"])
+    dataset = find(given["dataset"], given["split"], given["size"])
     source = Source(
         dataset,
         given["model"] or default_kind(dataset),
@@ -311,7 +311,7 @@ def bench(**given: Any) -> None:
     from commands.bench import bench as run
     from runtime.datasets import find
 
-    dataset = find(given.pop("dataset"), given.pop("split"))
+    dataset = find(given.pop("dataset"), given.pop("split"), given.pop("size"))
     click.echo(run(dataset, **given))
 
 

@@ -29,7 +29,7 @@ def bench(dataset: Dataset, threads: Sequence[int], to_disk: int, plot: Path | N
     """
     if plot is not None and find_spec("matplotlib") is None:
         raise runtime.ToolkitError("--plot needs matplotlib: pip install '.[plot]'")
-    name = dataset.key
+    name = dataset.model_name
     folder = bundle_folder(name)
     counts = sorted(set(threads or (1, os.cpu_count() or 1)))
     result: Result = {**benchmark.machine(), "bundle": name, "threads": {}}

@@ -66,13 +66,15 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
             "seeds": extent.seeds,
             **{which: _summary([run[which] for run in runs], judges[which]) for which in judges},
             "other": _summary([run["other"] for run in runs], None),
-            "accuracy": measure_accuracy(model, wanted, track=track)["accuracy"],
-            "rule": model.bundle.classifier.rule,
         }
+        if model.bundle.reading is not None:
+            accuracy = measure_accuracy(model, wanted, track=track)["accuracy"]
+            result |= {"accuracy": accuracy, "rule": model.bundle.reading.rule}
         if extent.train_networks:
             result["other"]["real"] = _trained_on_real(model, wanted, train)
         if extent.record:
-            means = {**result["first"]["mean"], **result["other"]["mean"], "accuracy": result["accuracy"]}
+            means = {**result["first"]["mean"], **result["other"]["mean"]}
+            means |= {"accuracy": result["accuracy"]} if "accuracy" in result else {}
             record_measurements(model.bundle.folder, {**means, "command": _command(choice, settings, extent)})
     if as_json:
         return json.dumps(result)
@@ -127,7 +129,8 @@ def _table(result: Mapping[str, Any]) -> list[str]:
         lines.append(f"{'':20s}{'samples':>10s}{'spread':>10s}{'real':>10s}")
         lines += [_line(judged, name) for name in FIGURES]
     lines += ["", *(_line(result["other"], name) for name in result["other"]["mean"])]
-    return [*lines, f"accuracy {result['accuracy']:.4f} by rule {result['rule']}"]
+    read = [f"accuracy {result['accuracy']:.4f} by rule {result['rule']}"] if "accuracy" in result else []
+    return [*lines, *read]
 
 
 def _line(judged: Mapping[str, Any], name: str) -> str:
@@ -139,5 +142,6 @@ def _command(choice: Choice, settings: dict[str, Any], extent: Extent) -> str:
     split = f" --split {choice.dataset.split}" if choice.dataset.split else ""
     given = "".join(f" --{name.replace('_', '-')} {value}" for name, value in settings.items() if value is not None)
     networks = " --train-networks" if extent.train_networks else ""
-    start = f"python cli.py evaluate --dataset {choice.dataset.name}{split}"
+    size = f" --size {choice.dataset.size}" if choice.dataset.size != "base" else ""
+    start = f"python cli.py evaluate --dataset {choice.dataset.name}{split}{size}"
     return f"{start} --part {extent.part} --seeds {extent.seeds}{given}{networks}"

@@ -37,7 +37,7 @@ def generate(
 
     as_path: a page with a row for each of `height` images that shows how it arises from noise.
     """
-    path = output or Path(f"generate-{choice.dataset.key}.png")
+    path = output or Path(f"generate-{choice.dataset.model_name}.png")
     if num is not None and path.suffix.lower() == ".png":
         raise click.UsageError(
             f"--num goes with an .npz --output; a page has --height times --width images, not {num}."

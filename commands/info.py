@@ -49,7 +49,7 @@ def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:
         "folder": str(bundle.folder),
         "dataset": manifest["dataset"]["key"],
         "classes": len(bundle.classes),
-        "autoencoder": manifest["autoencoder"],
+        "autoencoder": manifest.get("autoencoder"),
         "parameters": manifest["parameters"],
         "storage": manifest["storage"],
         "bytes": sum(len(content) for content in bundle.graphs.values()),
@@ -62,7 +62,7 @@ def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:
         facts |= {
             "class_names": list(bundle.classes),
             "latent_shape": list(bundle.latent_shape),
-            "validation": manifest["classifier"]["validation"],
+            "validation": manifest.get("classifier", {}).get("validation", {}),
             "files": manifest["files"],
             "provenance": manifest["provenance"],
         }

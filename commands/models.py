@@ -15,7 +15,7 @@ from commands.progress import note
 from runtime import bundle as bundles
 from runtime.datasets import Dataset, find
 from runtime.sessions import SessionSettings, available_providers
-from training.paths import checkpoint_path, flow_name, sha256
+from training.paths import checkpoint_path, flow_name, generator_name, sha256
 
 EXPORTED = Path("models_onnx")  # of the current directory
 NEEDS_TORCH = "needs torch: pip install '.[train]'"
@@ -36,7 +36,7 @@ class Choice:
     def from_flags(cls, flags: dict[str, Any]) -> Choice:
         """Take and remove the flags of this choice from a command's."""
         return cls(
-            dataset=find(flags.pop("dataset"), flags.pop("split")),
+            dataset=find(flags.pop("dataset"), flags.pop("split"), flags.pop("size")),
             kind=flags.pop("model"),
             version=flags.pop("model_version"),
             autoencoder_version=flags.pop("autoencoder_version", "main"),
@@ -55,14 +55,14 @@ def opened(choice: Choice, flow_needed: bool = True) -> Iterator[runtime.Model]:
     """
     settings = SessionSettings(choice.threads, _providers(choice.device))
     bundle = _bundle_of(choice.dataset) if choice.version == choice.autoencoder_version == "main" else None
-    if bundle is not None and choice.kind in (None, bundle.manifest["autoencoder"]):
+    if bundle is not None and choice.kind in (None, bundle.manifest.get("autoencoder")):
         _note_newer_checkpoints(choice, bundle)
         yield runtime.Model(bundle, settings)
         return
     source = _source(choice)
     from export.bundles import temporary_bundle
 
-    note(f"exporting the {choice.version} checkpoint of {choice.dataset.key} to a temporary bundle")
+    note(f"exporting the {choice.version} checkpoint of {choice.dataset.model_name} to a temporary bundle")
     with temporary_bundle(source, flow_needed) as folder:
         yield runtime.Model(bundles.read(folder), settings)
 
@@ -82,7 +82,7 @@ def bundle_names() -> list[str]:
 def default_kind(dataset: Dataset) -> str:
     """The autoencoder in the data set's bundle; the VAE where there is no bundle."""
     bundle = _bundle_of(dataset)
-    return "vae" if bundle is None else str(bundle.manifest["autoencoder"])
+    return "vae" if bundle is None else str(bundle.manifest.get("autoencoder", "vae"))
 
 
 def require_training() -> None:
@@ -95,16 +95,19 @@ def require_training() -> None:
 
 
 def _bundle_of(dataset: Dataset) -> runtime.Bundle | None:
-    folder = bundle_folder(dataset.key)
+    folder = bundle_folder(dataset.model_name)
     return bundles.read(folder) if (folder / bundles.MANIFEST).is_file() else None
 
 
 def _note_newer_checkpoints(choice: Choice, bundle: runtime.Bundle) -> None:
     """Say so where the main checkpoints are not those that the bundle was exported from."""
-    kind = bundle.manifest["autoencoder"]
-    provenance = bundle.manifest["provenance"]
-    for name, facts in ((kind, provenance[kind]), (flow_name(kind), provenance["flow"])):
-        path = checkpoint_path(choice.dataset.key, "main", name)
+    kind = bundle.manifest.get("autoencoder", "vae")
+    names = {kind: kind, "flow": flow_name(kind), "generator": generator_name(kind)}
+    for part, name in names.items():
+        facts = bundle.manifest["provenance"].get(part)
+        path = checkpoint_path(choice.dataset.model_name, "main", name)
+        if facts is None:
+            continue
         if path.is_file() and sha256(path) != facts["sha256"]:
             note(f"{path} is not the checkpoint that {bundle.folder} was exported from: to use it, run export")
 
@@ -113,11 +116,11 @@ def _source(choice: Choice) -> Any:
     try:
         require_training()
     except runtime.ToolkitError as error:
-        asked = f"the {choice.version} {choice.kind or 'model'} of {choice.dataset.key}"
+        asked = f"the {choice.version} {choice.kind or 'model'} of {choice.dataset.model_name}"
         raise runtime.BundleError(
             f"{asked} is not among the bundles ({', '.join(bundle_names())}), and {error}"
         ) from error
-    from export.bundles import Source
+    from export.sources import Source
 
     return Source(
         choice.dataset, choice.kind or default_kind(choice.dataset), choice.autoencoder_version, choice.version

@@ -57,12 +57,15 @@ class VariadicCommand(click.Command):
 
 
 def dataset_options(command: Command) -> Command:
-    """--dataset and --split."""
+    """--dataset, --split and --size."""
     return all_of(
         command,
         click.option("--dataset", type=click.Choice(datasets.NAMES), default="MNIST", show_default=True),
         click.option(
             "--split", type=click.Choice(datasets.SPLITS), default="balanced", show_default=True, help="EMNIST only."
+        ),
+        click.option(
+            "--size", type=click.Choice(datasets.SIZES), default="base", show_default=True, help="Of the models."
         ),
     )
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
+from commands.models import default_kind
 from commands.progress import note
 from commands.train import Training, agreed, encode, export, train
-from export.bundles import Source
+from export.sources import Source
 from runtime.datasets import find
 from runtime.errors import DataError
 from training import checkpoints, parallel
 from training.options import Options, Sampling
-from training.paths import flow_name, generator_name
+from training.paths import Version, flow_name, generator_name
 
 ENCODING_BATCH = 500
 FOLDER = Path(__file__).resolve().parent.parent / "training" / "recipes"
@@ -32,61 +33,89 @@ def run_recipe(
     promote: bool | None,
     resume: bool = False,
 ) -> str:
-    """Train an autoencoder and its flow, and tune and finish the flow, as the recipe says; returns a line.
+    """Train what the recipe has tables of: autoencoder, flow and its tuning and finishing, generator; returns a line.
 
     Where the user agrees to replace the main checkpoints, they are exported to the data set's bundle. With `resume`
     stages that are complete are passed over, and the one that was interrupted goes on.
     """
     recipe = _read(name)
-    dataset = find(recipe["dataset"], recipe.get("split", "balanced"))
+    dataset = find(recipe["dataset"], recipe.get("split", "balanced"), recipe.get("size", "base"))
     if promote is None:
-        promote = agreed(f"Replace the main checkpoints and the bundle of {dataset.key}?")
-    kind = recipe["autoencoder"]["model"]
-    common: dict[str, Any] = {"dataset": dataset, "root": root, "latents": latents}
-    run = Options(device=device, num_workers=num_workers, resume=resume)
-    other = recipe["autoencoder"].get("from")
-    _note(f"{name}: taking the {kind} of {other}" if other else f"{name}: training the {kind}")
-    if other is None:
-        _note(train(_training(recipe["autoencoder"], run, **common), promote=False))
-    elif parallel.is_first() and not (resume and checkpoints.has_encoder_of(other, dataset.key, kind)):
-        checkpoints.adopt(other, dataset.key, kind)
-    if parallel.is_first():
-        click.echo(encode(dataset, root, kind, "dev", latents, ENCODING_BATCH, device))
-    parallel.wait()
-    _note(f"{name}: training the flow")
-    common |= {"autoencoder": kind}
-    line = train(_training(recipe["flow"] | {"model": "flow"}, run, **common), promote=False)
+        promote = agreed(f"Replace the main checkpoints and the bundle of {dataset.model_name}?")
     exported = dict(recipe["export"])
     storage = exported.pop("quantize", "float32")
     sampler = Sampling(**exported)
-    for stage in ("tuning", "finishing"):
-        if stage in recipe:
-            _note(line)
-            _note(f"{name}: {stage} the flow")
-            table = dict(recipe[stage])
-            common |= {"initial": "dev", "sampler": replace(sampler, **table.pop("sampler", {}))}
-            line = train(_training(table | {"model": "flow"}, run, **common), promote=False)
-    common |= {"teacher_version": "dev", "initial": None}
-    for stage in generator_stages(recipe):
-        _note(line)
-        _note(f"{name}: {stage.replace('_', ' ')}")
-        table = dict(recipe[stage])
-        common |= {"sampler": replace(sampler, **table.pop("sampler", {}))}
-        line = train(_training(table | {"model": "generator"}, run, **common), promote=False)
-        common |= {"initial": "dev"}
+    kind = recipe["autoencoder"]["model"] if "autoencoder" in recipe else default_kind(dataset)
+    stages = _Stages(
+        name, recipe, sampler, Options(device=device, num_workers=num_workers, resume=resume),
+        {"dataset": dataset, "root": root, "latents": latents},
+    )  # fmt: skip
+    trained = []
+    if "autoencoder" in recipe:
+        stages.autoencoder(kind)
+        stages.flow(kind)
+        trained += [kind, flow_name(kind)]
+    if "distillation" in recipe:
+        stages.generator(kind, "dev" if trained else "main")
+        trained.append(generator_name(kind))
     if not promote:
-        return f"{line}; --promote would have replaced the main checkpoints and the bundle"
+        return f"{stages.line}; --promote would have replaced the main checkpoints and the bundle"
     if not parallel.is_first():
-        return line
-    click.echo(line)
-    for trained in (kind, flow_name(kind), *([generator_name(kind)] if generator_stages(recipe) else [])):
-        checkpoints.promote(dataset.key, trained)
+        return stages.line
+    click.echo(stages.line)
+    for each in trained:
+        checkpoints.promote(dataset.model_name, each)
     return export(Source(dataset, kind), None, sampler, storage)
 
 
-def generator_stages(recipe: dict[str, Any]) -> list[str]:
-    """The stages that train a generator."""
-    return [stage for stage in ("distillation", "generator_finishing") if stage in recipe]
+@dataclass
+class _Stages:
+    """The trainings of a recipe, one after the other; line: what the last one came to."""
+
+    name: str
+    recipe: dict[str, Any]
+    sampler: Sampling  # that the bundle will have
+    run: Options
+    common: dict[str, Any]  # fields of every Training
+    line: str = ""
+
+    def autoencoder(self, kind: str) -> None:
+        """Train the autoencoder, or take another data set's, and encode the images."""
+        table, dataset = self.recipe["autoencoder"], self.common["dataset"]
+        other = table.get("from")
+        if other is None:
+            self._train("autoencoder", kind)
+        elif parallel.is_first():
+            _note(f"{self.name}: taking the {kind} of {other}")
+            if not (self.run.resume and checkpoints.has_encoder_of(other, dataset.model_name, kind)):
+                checkpoints.adopt(other, dataset.model_name, kind)
+        if parallel.is_first():
+            latents, device = self.common["latents"], self.run.device
+            click.echo(encode(dataset, self.common["root"], kind, "dev", latents, ENCODING_BATCH, device))
+        parallel.wait()
+
+    def flow(self, kind: str) -> None:
+        """Train the flow, tune and finish it."""
+        self._train("flow", "flow", autoencoder=kind)
+        for stage in ("tuning", "finishing"):
+            if stage in self.recipe:
+                self._train(stage, "flow", autoencoder=kind, initial="dev", sampler=self.sampler)
+
+    def generator(self, kind: str, teacher: Version) -> None:
+        """Distil a generator, and finish it."""
+        of_both: dict[str, Any] = {"autoencoder": kind, "teacher_version": teacher, "sampler": self.sampler}
+        self._train("distillation", "generator", **of_both)
+        if "generator_finishing" in self.recipe:
+            self._train("generator_finishing", "generator", **of_both, initial="dev")
+
+    def _train(self, stage: str, model: str, **more: Any) -> None:
+        if self.line:
+            _note(self.line)
+        _note(f"{self.name}: {stage.replace('_', ' ')}")
+        table = self.recipe[stage] | {"model": model}
+        if "sampler" in table:
+            more["sampler"] = replace(more["sampler"], **table.pop("sampler"))
+        self.line = train(_training(table, self.run, **self.common, **more), promote=False)
 
 
 def _note(text: str) -> None:

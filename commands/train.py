@@ -16,7 +16,8 @@ from torch import nn
 from commands.data import ensure_data
 from commands.models import EXPORTED, default_kind
 from commands.progress import note, track
-from export.bundles import Source, export_bundle
+from export.bundles import export_bundle
+from export.sources import Source
 from export.storage import Storage
 from runtime.datasets import Dataset
 from runtime.tracking import Tracker, untracked
@@ -91,13 +92,13 @@ def train(training: Training, promote: bool | None) -> str:
     with_decoder = training.model == "flow" and training.flow_objective.draws
     if promote is None:
         both = f"{training.kind} and {training.name}" if with_decoder else training.name
-        promote = agreed(f"Replace the main {both} of {training.dataset.key} by this training's?")
+        promote = agreed(f"Replace the main {both} of {training.dataset.model_name} by this training's?")
     if promote and parallel.is_first():
         if with_decoder:
-            checkpoints.promote(training.dataset.key, training.kind)
-        path = checkpoints.promote(training.dataset.key, training.name)
+            checkpoints.promote(training.dataset.model_name, training.kind)
+        path = checkpoints.promote(training.dataset.model_name, training.name)
     parallel.wait()
-    return f"{path}: {training.name} of {training.dataset.key}, {training.options.total_epochs} epochs"
+    return f"{path}: {training.name} of {training.dataset.model_name}, {training.options.total_epochs} epochs"
 
 
 def _train_autoencoder(training: Training, arguments: dict[str, Any], show: Tracker) -> Path:
@@ -196,12 +197,12 @@ def encode(
     ensure_data(dataset, root)
     path = output or latents.path_of(dataset, root, chosen)
     latents.encode_dataset(dataset, root, chosen, version, path, batch_size, device, track)
-    return f"{path}: latents of {dataset.key} by the {version} {chosen}"
+    return f"{path}: latents of {dataset.model_name} by the {version} {chosen}"
 
 
 def export(source: Source, output: Path | None, defaults: Sampling, storage: Storage = "float32") -> str:
     """Export checkpoints to a bundle; returns a line that says where and how well it matches torch."""
-    folder = output or EXPORTED / source.dataset.key
+    folder = output or EXPORTED / source.dataset.model_name
     manifest = export_bundle(source, folder, defaults, storage=storage, track=track)
     if source.generator_path.is_file() and "generator" not in manifest:
         note(f"{source.generator_path} was distilled from other checkpoints: it is left out")
@@ -242,7 +243,7 @@ def _checkpoint(
 ) -> Checkpoint[Network] | None:
     if version is None:
         return None
-    path = paths.checkpoint_path(training.dataset.key, version, name)
+    path = paths.checkpoint_path(training.dataset.model_name, version, name)
     if parallel.is_first():
         note(f"going on from {path}")
     return checkpoints.load(path, network, training.options.device)

@@ -42,12 +42,12 @@ def bundle_graphs(networks: Networks, sampler: Sampling, reading: Reading) -> li
     """The graphs of format 2; sampler: how the flow draws where there is no generator."""
     autoencoder, flow = networks.autoencoder, networks.flow
     images, x = torch.rand(3, 1, 28, 28), torch.randn(3, *flow.latent_shape)
-    t, labels, classes = torch.rand(3), torch.tensor([0, 1, flow.null_label]), torch.tensor([0, 1, flow.null_label - 1])
+    t, labels = torch.rand(3), torch.tensor([0, 1, flow.null_label])
     encoded = ("latent", "kl") if autoencoder.variational else ("latent",)
     pixels = torch.randint(256, (3, 28, 28), dtype=torch.uint8)
     drawing = networks.generator or one_call_drawing(flow, autoencoder, sampler)
     return [
-        GraphSpec("generate.onnx", Generate(drawing), ("noise", "label", "weight"), ("image",), (x, classes, 2 * t)),
+        generate_graph(drawing, flow.latent_shape, flow.null_label),
         GraphSpec(
             "classify.onnx",
             Classify(autoencoder, flow, reading),
@@ -95,6 +95,17 @@ class Likelihood(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return self.flow.velocity_and_divergence(x, t, labels)
+
+
+def generator_graph(generator: Generator) -> GraphSpec:
+    """The one graph of a bundle that only generates."""
+    return generate_graph(generator, generator.latent_shape, generator.label_embedding.num_embeddings)
+
+
+def generate_graph(drawing: nn.Module, latent_shape: tuple[int, ...], classes: int) -> GraphSpec:
+    """generate.onnx, of what draws from noise, labels and guidance weights."""
+    example = torch.randn(3, *latent_shape), torch.tensor([0, 1, classes - 1]), 2 * torch.rand(3)
+    return GraphSpec("generate.onnx", Generate(drawing), ("noise", "label", "weight"), ("image",), example)
 
 
 def folded(networks: Networks) -> Networks:

@@ -26,14 +26,12 @@ LEVELS = 127
 
 
 def rounded(networks: Networks, storage: Storage) -> Networks:
-    """Copies whose parameters have only values that the storage holds."""
-    if storage == "float32":
-        return networks
+    """The networks of a bundle as rounded_network makes them."""
     generator = networks.generator
     return Networks(
-        _rounded(networks.autoencoder, storage),
-        _rounded(networks.flow, storage),
-        generator and _rounded(generator, storage),
+        rounded_network(networks.autoencoder, storage),
+        rounded_network(networks.flow, storage),
+        generator and rounded_network(generator, storage),
     )
 
 
@@ -56,8 +54,11 @@ def store(model: onnx.ModelProto) -> None:
     graph.node.extend([*nodes, *before])
 
 
-def _rounded(network: Network, storage: Storage) -> Network:
+def rounded_network(network: Network, storage: Storage) -> Network:
+    """A copy whose parameters have only values that the storage holds."""
     network = copy.deepcopy(network)
+    if storage == "float32":
+        return network
     with torch.no_grad():
         for parameter in network.parameters():
             rows = storage == "int8" and parameter.ndim > 1

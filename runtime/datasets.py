@@ -10,7 +10,7 @@ import math
 import string
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, cast
 
@@ -21,6 +21,8 @@ from .errors import DataError, MissingDataError
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
+Size = Literal["base", "tiny", "nano"]
+SIZES: tuple[Size, ...] = ("base", "tiny", "nano")
 IMAGE_SIZE = 28
 # Every eleventh training image is held out for validation. The stride is odd because MNIST's training file alternates
 # between its two groups of writers.
@@ -40,7 +42,10 @@ class LabelledImages(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set's facts. `key` names its checkpoints and bundles."""
+    """One data set's facts, and which size of its models is meant.
+
+    `key` names the data set, `model_name` the checkpoints and the bundle.
+    """
 
     key: str
     name: str
@@ -48,6 +53,12 @@ class Dataset:
     classes: tuple[str, ...]
     transposed: bool  # its files hold images with rows and columns swapped
     uniform_prior: bool  # p(y) is uniform, rather than the training images' frequencies
+    size: Size = "base"
+
+    @property
+    def model_name(self) -> str:
+        """Of models of this size: MNIST, MNIST-nano."""
+        return self.key if self.size == "base" else f"{self.key}-{self.size}"
 
     def folder(self, root: Path | str) -> Path:
         """Where torchvision keeps this data set below `root`."""
@@ -84,14 +95,14 @@ NAMES = ("MNIST", "EMNIST", "FashionMNIST")
 SPLITS = ("balanced", "byclass", "bymerge")
 
 
-def find(name: str, split: str = "balanced") -> Dataset:
-    """The data set called `name`; `split` counts for EMNIST only.
+def find(name: str, split: str = "balanced", size: Size = "base") -> Dataset:
+    """The data set called `name`, for models of a size; `split` counts for EMNIST only.
 
     Raises ValueError, which lists what there is.
     """
     for dataset in DATASETS.values():
         if dataset.name == name and dataset.split in (None, split):
-            return dataset
+            return replace(dataset, size=size)
     raise ValueError(f"no data set {name!r} with split {split!r}: there are {', '.join(DATASETS)}")
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from export.bundles import Source, export_bundle
+from export.bundles import export_bundle
+from export.sources import Source
 from runtime.datasets import find
 from training import checkpoints, paths
 from training.autoencoders import AutoEncoder

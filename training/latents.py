@@ -45,7 +45,7 @@ class Latents:
 
 def path_of(dataset: datasets.Dataset, root: Path, kind: str) -> Path:
     """Where the latents of the autoencoder `kind` lie."""
-    return dataset.folder(root) / "latents" / f"{dataset.key}-{kind}.safetensors"
+    return dataset.folder(root) / "latents" / f"{dataset.model_name}-{kind}.safetensors"
 
 
 def encode_dataset(
@@ -59,7 +59,7 @@ def encode_dataset(
     track: Tracker = untracked,
 ) -> None:
     """Encode all parts of a data set with a trained autoencoder into the file `output`."""
-    checkpoint = paths.checkpoint_path(dataset.key, version, kind)
+    checkpoint = paths.checkpoint_path(dataset.model_name, version, kind)
     model = checkpoints.load(checkpoint, AutoEncoder, device).network
     tensors: dict[str, Tensor] = {}
     for part in datasets.PARTS:

@@ -54,7 +54,7 @@ def train_autoencoder(
         "dataset": dataset.key, "network": arguments, "alpha": alpha, "class_weight": class_weight,
         "fresh": initial is None,
     }  # fmt: skip
-    path = paths.checkpoint_path(dataset.key, "dev", kind)
+    path = paths.checkpoint_path(dataset.model_name, "dev", kind)
     run = Run(path, identity, arguments, options, report, initial=initial.description if initial else None)
     if run.is_complete():
         run.report(f"{path} is complete")

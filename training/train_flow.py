@@ -67,14 +67,14 @@ def train_flow(
         "dataset": dataset.key, "network": arguments, "autoencoder": kind, **asdict(objective),
         "encoder_sha256": encoded.encoder_sha256, "fresh": initial is None,
     }  # fmt: skip
-    path = paths.checkpoint_path(dataset.key, "dev", flow_name(kind))
+    path = paths.checkpoint_path(dataset.model_name, "dev", flow_name(kind))
     frequencies = _frequencies(train.labels, len(dataset.classes))
     prior = [1 / len(dataset.classes)] * len(dataset.classes) if dataset.uniform_prior else frequencies
     facts = {"prior": prior, "classifier": calibration.UNCALIBRATED}
     before, part = initial.description if initial else None, ""
     beside: tuple[Run, ...] = ()
     if objective.draws and autoencoder is not None:
-        of_decoder = paths.checkpoint_path(dataset.key, "dev", kind)
+        of_decoder = paths.checkpoint_path(dataset.model_name, "dev", kind)
         learnt, given = identity | {"network": autoencoder.arguments}, autoencoder.arguments
         decoder = Run(of_decoder, learnt, given, options, initial=autoencoder.description, part="drawing.autoencoder")
         part, beside = "drawing.flow", (decoder,)

@@ -42,7 +42,7 @@ class Teacher:
 
 
 def load_teacher(dataset: datasets.Dataset, version: Version, kind: str, device: torch.device) -> Teacher:
-    """The autoencoder and flow of a data set; CheckpointError where there is none."""
+    """The autoencoder and flow of a data set, of base size; CheckpointError where there is none."""
     files = [paths.checkpoint_path(dataset.key, version, name) for name in (kind, flow_name(kind))]
     autoencoder = checkpoints.load(files[0], AutoEncoder, device).network
     flow = checkpoints.load(files[1], Flow, device).network
@@ -73,7 +73,7 @@ def train_generator(
         "dataset": dataset.key, "network": arguments, "autoencoder": kind, **asdict(objective),
         "teacher": teacher.sha256, "fresh": initial is None,
     }  # fmt: skip
-    path = paths.checkpoint_path(dataset.key, "dev", generator_name(kind))
+    path = paths.checkpoint_path(dataset.model_name, "dev", generator_name(kind))
     run = Run(path, identity, arguments, options, report, initial=initial.description if initial else None)
     if run.is_complete():
         run.report(f"{path} is complete")

@@ -10,11 +10,12 @@ import torch
 import runtime
 from commands import recipe
 from evaluation.accuracy import measure_accuracy
-from export.bundles import Source, export_bundle
+from export.bundles import export_bundle
+from export.sources import Source
 from runtime import bundle as bundles
 from runtime.datasets import DATASETS, LabelledImages, find, load, read_idx
 from tests.make_data import write_idx
-from training import checkpoints, finishing, tensor_files
+from training import checkpoints, finishing, paths, tensor_files
 from training.autoencoders import AutoEncoder
 from training.checkpoints import Checkpoint, CheckpointError
 from training.runs import Run
@@ -91,6 +92,26 @@ steps = 2
 """
 
 
+NANO = """
+dataset = "MNIST"
+size = "nano"
+[distillation]
+total_epochs = 1
+batch_size = 64
+[distillation.network]
+dim1 = 8
+n_layers = 1
+dim2 = 4
+dim3 = 2
+n_blocks = 0
+numbers = 6
+frequencies = 3
+[export]
+weight = 1.4
+quantize = "int8"
+"""
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     (tmp_path / "tiny.toml").write_text(TINY)
@@ -122,6 +143,17 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root):
     assert generative["milestones"] == [1]
     assert generative["sample_latents"]
     assert len(bundle.classifier.bank.times) == 3
+
+
+def test_a_generator_of_another_size_learns_from_the_main_model(folder, root):
+    run(root, promote=True)
+    (folder / "nano.toml").write_text(NANO)
+    assert "MNIST-nano" in run(root, promote=True, name="nano")
+    model = runtime.load(folder / "models_onnx" / "MNIST-nano")
+    assert model.generate([3, 1]).shape == (2, 28, 28)
+    teacher = [paths.sha256(paths.checkpoint_path("MNIST", "main", name)) for name in ("vae", "vae-flow")]
+    assert model.bundle.manifest["provenance"]["generator"]["teacher"] == teacher
+    assert model.bundle.defaults.weight == 1.4
 
 
 def test_a_complete_recipe_is_not_trained_again(folder, root, capsys):

@@ -3,6 +3,7 @@ import onnx
 import pytest
 import torch
 
+import runtime
 from export import onnx_files, verify
 from export.bundles import export_bundle
 from export.graphs import Networks, bundle_graphs, fold_batch_norms, folded
@@ -10,8 +11,8 @@ from export.one_call import Reading
 from export.storage import rounded
 from runtime import bundle as bundles
 from runtime.bayes import DenoisingBank
-from runtime.errors import ToolkitError
-from tests.gaussian import gaussian_flow, save_checkpoints
+from runtime.errors import BundleError, ToolkitError
+from tests.gaussian import gaussian_flow, save_checkpoints, save_generator
 from training import checkpoints, paths
 from training.autoencoders import AutoEncoder, VarAutoEncoder
 from training.flows import Flow
@@ -147,3 +148,17 @@ def test_shipped_bundle_comes_from_the_shipped_checkpoints():
     assert manifest["parameters"] == parameters <= 98_000
     assert manifest["files"]["decoder.onnx"]["multiply_adds"] < 1_000_000
     assert np.isclose(sum(manifest["dataset"]["prior"]), 1)
+
+
+def test_a_generator_alone_makes_a_bundle_that_only_generates(tmp_path, source):
+    save_generator(source)
+    source.autoencoder_path.unlink()
+    source.flow_path.unlink()
+    folder = tmp_path / "nano"
+    export_bundle(source, folder, Sampling(weight=1.5), storage="int8")
+    model = runtime.load(folder)
+    assert [path.name for path in sorted(folder.iterdir())] == ["generate.onnx", "manifest.json"]
+    assert model.generate([3, 1]).shape == (2, 28, 28)
+    for use in (lambda: model.classify(model.generate([3])), lambda: model.generate([3], steps=2)):
+        with pytest.raises(BundleError, match="only generates"):
+            use()

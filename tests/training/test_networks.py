@@ -6,6 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.gaussian import gaussian_flow
 from training.autoencoders import AutoEncoder, VarAutoEncoder
 from training.flows import Flow
+from training.generators import Generator
 from training.losses import (
     LatentLoss,
     ReconstructionLoss,
@@ -112,3 +113,27 @@ def test_statistics_standardise():
     np.testing.assert_allclose(z.mean((0, 2, 3)), 0, atol=1e-4)
     np.testing.assert_allclose(z.std((0, 2, 3)), 1, atol=1e-4)
     torch.testing.assert_close(flow.unstandardise(z), raw, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"latent_channels": 2, "n_blocks": 0}, {"numbers": 10, "frequencies": 5}])
+def test_generators_draw_images_that_depend_on_all_they_are_given(arguments):
+    torch.manual_seed(0)
+    model = Generator(**arguments).eval()
+    torch.nn.init.normal_(model.backbone.last.weight)
+    for block in model.backbone.blocks:
+        torch.nn.init.normal_(block.modulation.weight)
+    noise, labels, weight = torch.randn(2, *model.latent_shape), torch.tensor([1, 2]), torch.tensor([1.0, 2.0])
+    images = model(noise, labels, weight)
+    assert images.shape == (2, 1, 28, 28)
+    assert 0 <= images.min() <= images.max() <= 1
+    for others in ((-noise, labels, weight), (noise, labels.flip(0), weight), (noise, labels, weight.flip(0))):
+        assert not torch.allclose(model(*others), images)
+    torch.testing.assert_close(model(noise, labels, 5 * weight + 5), model(noise, labels, torch.full((2,), 3.0)))
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"numbers": 50, "frequencies": 2}, {"numbers": 4}, {"frequencies": 8, "numbers": 4}]
+)
+def test_generators_that_cant_be_are_refused(arguments):
+    with pytest.raises(ValueError, match="numbers"):
+        Generator(**arguments)

@@ -1,0 +1,109 @@
+"""Which checkpoints a bundle is made of, and whether they fit each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.datasets import Dataset
+from training import checkpoints, paths
+from training.autoencoders import AutoEncoder
+from training.calibration import UNCALIBRATED
+from training.checkpoints import Checkpoint, CheckpointError
+from training.flows import Flow
+from training.generators import Generator
+from training.paths import Version, flow_name, generator_name
+
+
+@dataclass(frozen=True)
+class Source:
+    """The checkpoints of a bundle."""
+
+    dataset: Dataset
+    kind: str  # "autoencoder" or "vae"
+    autoencoder_version: Version = "main"
+    flow_version: Version = "main"
+
+    @property
+    def autoencoder_path(self) -> Path:
+        return paths.checkpoint_path(self.dataset.model_name, self.autoencoder_version, self.kind)
+
+    @property
+    def flow_path(self) -> Path:
+        return paths.checkpoint_path(self.dataset.model_name, self.flow_version, flow_name(self.kind))
+
+    @property
+    def generator_path(self) -> Path:
+        return paths.checkpoint_path(self.dataset.model_name, self.flow_version, generator_name(self.kind))
+
+    @property
+    def only_generates(self) -> bool:
+        """Whether there is a generator and neither autoencoder nor flow beside it."""
+        others = self.autoencoder_path.is_file() or self.flow_path.is_file()
+        return self.generator_path.is_file() and not others
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The checkpoints read; without a flow that is trained an untrained one takes its place."""
+
+    source: Source
+    autoencoder: Checkpoint[AutoEncoder]
+    flow: Checkpoint[Flow]
+    generator: Checkpoint[Generator] | None
+
+    def provenance(self) -> dict[str, Any]:
+        """Where each part comes from, as the manifest says it."""
+        parts: dict[str, tuple[Path, Checkpoint[Any] | None]] = {
+            self.source.kind: (self.source.autoencoder_path, self.autoencoder),
+            "flow": (self.source.flow_path, self.flow),
+            "generator": (self.source.generator_path, self.generator),
+        }
+        return {name: provenance_of(path, part) for name, (path, part) in parts.items() if part is not None}
+
+
+def provenance_of(path: Path, checkpoint: Checkpoint[Any]) -> dict[str, Any]:
+    """The hash of a checkpoint's file, "" where there is none, and what is said of its training."""
+    return {"sha256": paths.sha256(path) if path.is_file() else "", **checkpoint.description}
+
+
+def read(source: Source, with_flow: bool) -> Parts:
+    """The checkpoints of a source; CheckpointError where they do not fit each other."""
+    autoencoder = checkpoints.load(source.autoencoder_path, AutoEncoder)
+    if not with_flow:
+        return Parts(source, autoencoder, _untrained_flow(source.dataset, autoencoder.network), None)
+    return Parts(source, autoencoder, _flow_of(source, autoencoder), _generator_of(source))
+
+
+def _flow_of(source: Source, autoencoder: Checkpoint[AutoEncoder]) -> Checkpoint[Flow]:
+    """The flow's checkpoint; CheckpointError where it learnt another encoder's latents, or with another decoder."""
+    checkpoint = checkpoints.load(source.flow_path, Flow)
+    if checkpoint.description["encoder_sha256"] != checkpoints.encoder_sha256(autoencoder.network):
+        raise CheckpointError(
+            f"{source.flow_path} was trained on latents of another encoder than {source.autoencoder_path} has: "
+            "encode the data set again and train the flow on it"
+        )
+    learnt_with_decoder = any(checkpoint.description.get(name) for name in ("frechet_weight", "adversarial_weight"))
+    if learnt_with_decoder and checkpoint.description["last_epoch"] != autoencoder.description["last_epoch"]:
+        raise CheckpointError(
+            f"{source.flow_path} was finished with another decoder than {source.autoencoder_path} has: "
+            "take both of one version"
+        )
+    return checkpoint
+
+
+def _generator_of(source: Source) -> Checkpoint[Generator] | None:
+    """The generator beside the flow, if there is one; of base size only one that was distilled from these very two."""
+    if not source.generator_path.is_file():
+        return None
+    checkpoint = checkpoints.load(source.generator_path, Generator)
+    teacher = [paths.sha256(path) for path in (source.autoencoder_path, source.flow_path)]
+    own = source.dataset.size != "base" or checkpoint.description["teacher"] == teacher
+    return checkpoint if own else None
+
+
+def _untrained_flow(dataset: Dataset, autoencoder: AutoEncoder) -> Checkpoint[Flow]:
+    classes = len(dataset.classes)
+    flow = Flow(classes, *autoencoder.latent_shape[:2]).eval()
+    return Checkpoint(flow, {}, {"prior": [1 / classes] * classes, "classifier": UNCALIBRATED})

@@ -207,10 +207,9 @@ def export(source: Source, output: Path | None, defaults: Sampling, storage: Sto
     if source.generator_path.is_file() and "generator" not in manifest:
         note(f"{source.generator_path} was distilled from other checkpoints: it is left out")
     worst = max(facts["largest_error"] for facts in manifest["files"].values())
-    trajectory = manifest["largest_errors_in_use"]["trajectory"]
-    return (
-        f"{folder}: {manifest['parameters']:,} parameters in {storage}; "
-        f"graphs are at most {worst:.0e} off torch, trajectories {trajectory:.0e}"
+    trajectory = manifest["largest_errors_in_use"].get("trajectory")
+    return f"{folder}: {manifest['parameters']:,} parameters in {storage}; graphs are at most {worst:.0e} off torch" + (
+        f", trajectories {trajectory:.0e}" if trajectory is not None else ""
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,8 @@ from training.options import Sampling
 
 
 def one_call_drawing(flow: Flow, autoencoder: AutoEncoder, sampler: Sampling) -> nn.Module:
-    """What draws with all steps of the sampler, without its diffusion: that takes no noise but the first."""
-    way = replace(sampler, diffusion=0.0, sampler="ode" if sampler.sampler == "sde" else sampler.sampler)
-    return _Guided(Drawing(flow, autoencoder, way))
+    """What draws with all steps of the sampler, without its diffusion."""
+    return _Guided(Drawing(flow, autoencoder, sampler.deterministic()))
 
 
 class Generate(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -26,6 +26,10 @@ class Sampling:
     def times(self) -> list[float]:
         """The solver's."""
         return time_grid(self.steps)
+
+    def deterministic(self) -> Sampling:
+        """The same without diffusion, which takes no noise but the first."""
+        return replace(self, diffusion=0.0, sampler="ode" if self.sampler == "sde" else self.sampler)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def train_generator(
     channels_last(network, options.device)
     state = run.state()
     images, labels = (tensor.to(options.device) for tensor in train.tensors)
-    drawing = Drawing(flow, channels_last(autoencoder, options.device), objective.sampler)
+    drawing = Drawing(flow, channels_last(autoencoder, options.device), objective.sampler.deterministic())
     loss = GeneratorLoss(objective, drawing.requires_grad_(False).eval(), images, labels, state is None, track)
     if objective.draws and state is None:
         loss.finishing.start(lambda some: loss.drawn(network, some), images, labels, track)

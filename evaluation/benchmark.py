@@ -35,6 +35,13 @@ for _ in range(20):
     started = time.perf_counter(); a @ a; best = min(best, time.perf_counter() - started)
 print(2 * 1024**3 / best)
 """
+LAUNCH = """
+import json, resource, subprocess, sys, time
+started = time.perf_counter()
+status = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+seconds = time.perf_counter() - started
+print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, status]))
+"""
 START = """
 import json, sys, time
 started = time.perf_counter()
@@ -175,16 +182,11 @@ def _flags(name: str) -> list[str]:
 
 
 def _run(command: Sequence[str]) -> tuple[float, float]:
-    """Seconds and peak megabytes of a process."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
+    """Seconds and peak megabytes of a process, started by a small one: it would inherit a large one's peak."""
+    seconds, peak, status = json.loads(_python(LAUNCH, *command, threads=1))
     if status:
-        raise runtime.ToolkitError(f"{' '.join(command)} ended with status {process.returncode}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return seconds, usage.ru_maxrss * unit / 1e6
+        raise runtime.ToolkitError(f"{' '.join(command)} ended with status {status}")
+    return float(seconds), peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def _python(code: str, *arguments: str, threads: int) -> str:

@@ -108,11 +108,11 @@ def choose_stages(errors: Floats, weights: Floats, prior: Floats) -> list[tuple[
     agree = ((parts + np.log(prior)).argmax(2) == chosen[:, None]).mean(0)
     order = np.argsort(-agree, kind="stable").tolist()
     scores, stages = np.broadcast_to(np.log(prior), parts[:, 0].shape), []
-    rank, count = np.full(len(errors), 0), errors.shape[2]
+    count = errors.shape[2]
     for place, pair in enumerate(order):
         if place:
             own = np.take_along_axis(scores, chosen[:, None], 1)
-            rank = np.maximum(rank, (scores > own).sum(1))
+            rank = (scores > own).sum(1)
             count = min(count, 1 + int(np.quantile(rank, AGREEING, method="higher")))
         stages.append((pair, max(count, min(2, errors.shape[2]))))
         scores = scores + parts[:, pair]

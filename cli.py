@@ -15,6 +15,8 @@ from commands import options as flags
 from runtime import __version__
 from runtime.errors import ToolkitError
 
+SECONDS_TO_EXIT = 1.0
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
@@ -354,7 +356,13 @@ def main() -> None:
 
 
 def _exit_cleanly(number: int, _frame: object) -> None:
-    """End by an exception, so that what is half-written is removed."""
+    """End by an exception, so that what is half-written is removed.
+
+    Raised where Python can only ignore it, as in a callback, it is raised again after a second.
+    """
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, lambda *_: sys.exit(128 + number))
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_EXIT, SECONDS_TO_EXIT)
     sys.exit(128 + number)
 
 

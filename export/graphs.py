@@ -20,13 +20,17 @@ from training.options import Sampling
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One file of a bundle: its module, the names of its inputs and outputs, and example inputs."""
+    """One file of a bundle: its module, the names of its inputs and outputs, and example inputs.
+
+    scale: of rounding errors in its outputs, where something inside multiplies them.
+    """
 
     file: str
     module: nn.Module
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     example: tuple[Tensor, ...]
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ def bundle_graphs(networks: Networks, sampler: Sampling, reading: Reading) -> li
             ("image",),
             ("log_likelihood", "posterior"),
             (pixels,),
+            max(1.0, sum(reading.bank.weights) / reading.temperature),
         ),
         GraphSpec("encoder.onnx", Encoder(autoencoder, flow), ("image",), encoded, (images,)),
         GraphSpec("decoder.onnx", Decoder(autoencoder, flow), ("latent",), ("image",), (x,)),

@@ -54,7 +54,7 @@ def check_graph(spec: GraphSpec, path: Path) -> float:
         for name, found, wanted in zip(spec.outputs, graph(*inputs), reference(*inputs), strict=True):
             if found.shape != wanted.shape:
                 raise ExportMismatchError(f"{spec.file}: {name} has shape {found.shape}, torch's has {wanted.shape}")
-            error, allowed = _error(found, wanted)
+            error, allowed = _error(found, wanted, spec.scale)
             if not error <= allowed:
                 raise ExportMismatchError(
                     f"{spec.file}: {name} is {error:.1e} off torch's at batch size {batch}; {allowed:.0e} is allowed"
@@ -63,12 +63,12 @@ def check_graph(spec: GraphSpec, path: Path) -> float:
     return worst
 
 
-def _error(found: NDArray[Any], wanted: NDArray[Any]) -> tuple[float, float]:
+def _error(found: NDArray[Any], wanted: NDArray[Any], scale: float) -> tuple[float, float]:
     """The largest error, relative to values above 1, and what is allowed; of grey levels the share that differ."""
     if wanted.dtype == np.uint8:
         apart = np.abs(found.astype(np.int64) - wanted)
         return float(apart.mean() if apart.max() <= 1 else apart.max()), LEVELS_TOLERANCE
-    return float((np.abs(found - wanted) / np.maximum(1, np.abs(wanted))).max()), TOLERANCE
+    return float((np.abs(found - wanted) / np.maximum(1, np.abs(wanted))).max()), TOLERANCE * scale
 
 
 def check_use(bundle: Bundle, specs: Sequence[GraphSpec], images: NDArray[np.uint8]) -> dict[str, float]:

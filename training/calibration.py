@@ -101,7 +101,8 @@ def choose_stages(errors: Floats, weights: Floats, prior: Floats) -> list[tuple[
     """In which order to ask the pairs, and of how many classes each, from errors (N, K, C): the first of all.
 
     The pair that reads most images as all of them do comes first. Of the others, each is asked of the fewest classes
-    among which is, for AGREEING of the images, the one that all pairs choose.
+    among which is, for AGREEING of the images, the one that all pairs choose; of all where there are too few images to
+    tell.
     """
     parts = -errors * weights[None, :, None]
     chosen = (parts.sum(1) + np.log(prior)).argmax(1)
@@ -110,7 +111,7 @@ def choose_stages(errors: Floats, weights: Floats, prior: Floats) -> list[tuple[
     scores, stages = np.broadcast_to(np.log(prior), parts[:, 0].shape), []
     count = errors.shape[2]
     for place, pair in enumerate(order):
-        if place:
+        if place and len(errors) * (1 - AGREEING) >= 1:
             own = np.take_along_axis(scores, chosen[:, None], 1)
             rank = (scores > own).sum(1)
             count = min(count, 1 + int(np.quantile(rank, AGREEING, method="higher")))

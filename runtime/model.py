@@ -116,6 +116,7 @@ class Model:
     ) -> Images:
         """How the images of generate, with the same arguments, arise: uint8 (N, steps + 1, 28, 28), from noise on.
 
+        The last may differ by a grey level, since generate rounds otherwise where it is one call.
         A sampler "few" has no steps; the bundle's solver takes its place where it is the default.
         """
         every = self._states(labels, seed, first, settings)

@@ -71,7 +71,10 @@ def save_generator(source: Source) -> None:
     arguments = {"dim1": 8, "n_layers": 1, "dim2": 4, "dim3": 2, "n_blocks": 1}
     teacher = [paths.sha256(path) for path in (source.autoencoder_path, source.flow_path)]
     description = {"total_epochs": 0, "teacher": teacher}
-    checkpoints.save(Checkpoint(Generator(**arguments).eval(), arguments, description), source.generator_path)
+    generator = Generator(**arguments).eval()
+    for layer in (generator.backbone.last, *(block.modulation for block in generator.backbone.blocks)):
+        torch.nn.init.normal_(layer.weight)
+    checkpoints.save(Checkpoint(generator, arguments, description), source.generator_path)
 
 
 def write_gaussian_bundle(folder: Path, with_generator: bool = False) -> Path:

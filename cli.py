@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,8 @@ from click.core import ParameterSource
 
 from commands import command_options as own
 from commands import options as flags
+from commands import process
 from runtime import __version__
-from runtime.errors import ToolkitError
-
-SECONDS_TO_EXIT = 1.0
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -109,16 +105,7 @@ def encode_dataset(**given: Any) -> None:
 @flags.dataset_options
 @flags.model_options
 @flags.autoencoder_version_option
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the bundle.  [default: models_onnx/NAME]",
-)
-@click.option(
-    "--quantize",
-    type=click.Choice(["float16", "int8"]),
-    help="Store weights so, rounded; they are float32 again when loaded.  [default: float32]",
-)
+@own.export_options
 @flags.solver_options
 def export(**given: Any) -> None:
     """Turn checkpoints into a bundle, once its graphs match torch.
@@ -289,17 +276,7 @@ def info(name: str | None, as_json: bool) -> None:
 
 @cli.command(cls=flags.VariadicCommand)
 @flags.dataset_options
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 1024),
-    multiple=True,
-    metavar="N...",
-    help="Numbers of threads to measure with.  [default: 1 and all cores]",
-)
-@click.option(
-    "--to-disk", type=click.IntRange(0), default=0, show_default=True, help="Write so many images to an archive, too."
-)
-@click.option("--plot", type=flags.OutputFile(".png", ".svg"), metavar="FILE", help="Draw throughput; .png or .svg.")
+@own.bench_options
 @flags.json_option
 def bench(**given: Any) -> None:
     """Time a bundle here: start, latency, throughput, memory, and PyTorch beside it where that is installed.
@@ -333,41 +310,8 @@ def _require_training() -> None:
 
 
 def main() -> None:
-    """Run the command line: exit status 2 for wrong use, 1 for a problem in the world, each with one line."""
-    for stop in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # Windows has no SIGHUP
-        if signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(stop, _exit_cleanly)
-    try:
-        status = cli(standalone_mode=False)
-    except click.ClickException as error:
-        click.echo(f"Error: {_one_line(error.format_message())}", err=True)
-        status = error.exit_code
-    except ToolkitError as error:
-        click.echo(f"Error: {_one_line(str(error))}", err=True)
-        status = 1
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"Error: {where}{error.strerror or error}", err=True)
-        status = 1
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
-        status = 130
-    sys.exit(status)
-
-
-def _exit_cleanly(number: int, _frame: object) -> None:
-    """End by an exception, so that what is half-written is removed.
-
-    Raised where Python can only ignore it, as in a callback, it is raised again after a second.
-    """
-    if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, lambda *_: sys.exit(128 + number))
-        signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_EXIT, SECONDS_TO_EXIT)
-    sys.exit(128 + number)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Run the command line in a process of its own."""
+    process.run(cli)
 
 
 if __name__ == "__main__":

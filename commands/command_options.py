@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from commands.options import Command, Number, OutputFile, all_of, grid_options, latents_option, output_option
@@ -147,6 +149,45 @@ def training_options(command: Command) -> Command:
         click.option(
             "--threads", type=click.IntRange(1, 1024), help="Threads of torch.  [default: torch's own choice]"
         ),
+    )
+
+
+def export_options(command: Command) -> Command:
+    """Where the bundle lies, and how its weights are stored."""
+    return all_of(
+        command,
+        click.option(
+            "--output",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Folder of the bundle.  [default: models_onnx/NAME]",
+        ),
+        click.option(
+            "--quantize",
+            type=click.Choice(["float16", "int8"]),
+            help="Store weights so, rounded; they are float32 again when loaded.  [default: float32]",
+        ),
+    )
+
+
+def bench_options(command: Command) -> Command:
+    """With how many threads, and what besides."""
+    return all_of(
+        command,
+        click.option(
+            "--threads",
+            type=click.IntRange(1, 1024),
+            multiple=True,
+            metavar="N...",
+            help="Numbers of threads to measure with.  [default: 1 and all cores]",
+        ),
+        click.option(
+            "--to-disk",
+            type=click.IntRange(0),
+            default=0,
+            show_default=True,
+            help="Write so many images to an archive, too.",
+        ),
+        click.option("--plot", type=OutputFile(".png", ".svg"), metavar="FILE", help="Draw throughput; .png or .svg."),
     )
 
 

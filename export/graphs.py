@@ -51,7 +51,7 @@ def bundle_graphs(networks: Networks, sampler: Sampling, reading: Reading) -> li
     pixels = torch.randint(256, (3, 28, 28), dtype=torch.uint8)
     drawing = networks.generator or one_call_drawing(flow, autoencoder, sampler)
     return [
-        generate_graph(drawing, flow.latent_shape, flow.null_label),
+        drawing_graph(drawing, flow.latent_shape, flow.null_label),
         GraphSpec(
             "classify.onnx",
             Classify(autoencoder, flow, reading),
@@ -104,10 +104,10 @@ class Likelihood(nn.Module):
 
 def generator_graph(generator: Generator) -> GraphSpec:
     """The one graph of a bundle that only generates."""
-    return generate_graph(generator, generator.latent_shape, generator.label_embedding.num_embeddings)
+    return drawing_graph(generator, generator.latent_shape, generator.label_embedding.num_embeddings)
 
 
-def generate_graph(drawing: nn.Module, latent_shape: tuple[int, ...], classes: int) -> GraphSpec:
+def drawing_graph(drawing: nn.Module, latent_shape: tuple[int, ...], classes: int) -> GraphSpec:
     """generate.onnx, of what draws from noise, labels and guidance weights."""
     example = torch.randn(3, *latent_shape), torch.tensor([0, 1, classes - 1]), 2 * torch.rand(3)
     return GraphSpec("generate.onnx", Generate(drawing), ("noise", "label", "weight"), ("image",), example)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
 
+from runtime.datasets import LabelledImages
 from runtime.errors import ToolkitError
 from training import parallel
 from training.options import Options
@@ -24,6 +25,11 @@ class TensorRows(Dataset[tuple[Tensor, ...]]):
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
         return tuple(tensor[torch.as_tensor(rows)] for tensor in self.tensors)
+
+
+def image_rows(data: LabelledImages) -> TensorRows:
+    """Images uint8 (N, 1, 28, 28) and labels (N,)."""
+    return TensorRows(torch.from_numpy(data.images)[:, None], torch.from_numpy(data.labels))
 
 
 class EpochBatches:

@@ -44,8 +44,7 @@ class RandomDrawing(nn.Module):
 
     def forward(self, labels: Tensor) -> Tensor:
         """Images (N, 1, 28, 28) in [0, 1] drawn for labels (N,)."""
-        shape = self.drawing.flow.latent_shape
-        noise = parallel.randn_like(torch.empty(len(labels), *shape, device=labels.device))
+        noise = parallel.randn(len(labels), labels.device, *self.drawing.flow.latent_shape)
         return self.drawing(noise, labels, more_noise=lambda step: parallel.randn_like(noise))
 
 

@@ -82,9 +82,9 @@ def randn_like(rows: Tensor) -> Tensor:
     return share(torch.randn(len(rows) * count(), *rows.shape[1:], device=rows.device))
 
 
-def randn(rows: int, device: torch.device) -> Tensor:
-    """Standard normal numbers, one for each of this process's rows."""
-    return share(torch.randn(rows * count(), device=device))
+def randn(rows: int, device: torch.device, *shape: int) -> Tensor:
+    """Standard normal numbers (rows, *shape) for this process's rows."""
+    return share(torch.randn(rows * count(), *shape, device=device))
 
 
 def rand(rows: int, device: torch.device) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from runtime.tracking import Tracker, untracked
 from training.blocks import channels_last, conv_norm_relu
 
+FEATURE_EPOCHS = 2
 Classifier = TypeVar("Classifier", bound=nn.Module)
 
 
@@ -62,6 +63,14 @@ class EmbeddingNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.embed(images))
+
+
+def train_features(
+    classes: int, images: Tensor, labels: Tensor, batch_size: int, fresh: bool, track: Tracker = untracked
+) -> FeatureNetwork:
+    """A FeatureNetwork that has learnt from what train_classifier takes; not fresh: a state follows."""
+    steps = FEATURE_EPOCHS * len(images) // batch_size if fresh else 0
+    return train_classifier(FeatureNetwork(classes), images, labels, steps, batch_size, track)
 
 
 def train_classifier(

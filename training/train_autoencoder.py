@@ -16,17 +16,16 @@ from training import parallel, paths
 from training.adversary import Adversary, PatchCritic
 from training.augmentation import shifted
 from training.autoencoders import AutoEncoder
-from training.batches import TensorRows
+from training.batches import image_rows
 from training.blocks import channels_last
 from training.checkpoints import AUTOENCODERS, Checkpoint
 from training.loop import Job, Losses, Stateful, fit
 from training.losses import LatentLoss, ReconstructionLoss, autoencoder_losses
 from training.options import Options
-from training.perception import FeatureNetwork, train_classifier
+from training.perception import train_features
 from training.probe import LatentProbe
 from training.runs import Run
 
-FEATURE_EPOCHS = 2
 ADVERSARY_STARTS = 0.2  # of all steps
 
 
@@ -60,13 +59,12 @@ def train_autoencoder(
         run.report(f"{path} is complete")
         return path
     torch.manual_seed(options.seed)
-    train, validation, test = (_images(datasets.load(dataset, root, part)) for part in datasets.PARTS)
+    train, validation, test = (image_rows(datasets.load(dataset, root, part)) for part in datasets.PARTS)
     state = run.state()
     images, labels = (tensor.to(options.device) for tensor in train.tensors)
     if state is None:
-        run.report(f"learning what looks alike: a classifier of {dataset.key}, {FEATURE_EPOCHS} epochs")
-    steps = FEATURE_EPOCHS * len(images) // options.batch_size if state is None else 0
-    features = train_classifier(FeatureNetwork(len(dataset.classes)), images, labels, steps, options.batch_size, track)
+        run.report(f"learning what looks alike: a classifier of {dataset.key}")
+    features = train_features(len(dataset.classes), images, labels, options.batch_size, state is None, track)
     del images, labels
 
     network = initial.network if initial else AUTOENCODERS[kind](**arguments)
@@ -91,7 +89,3 @@ def train_autoencoder(
     parallel.wait()
     run.finish()
     return path
-
-
-def _images(data: datasets.LabelledImages) -> TensorRows:
-    return TensorRows(torch.from_numpy(data.images)[:, None], torch.from_numpy(data.labels))

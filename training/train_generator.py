@@ -14,7 +14,7 @@ from runtime import datasets
 from runtime.tracking import Tracker, untracked
 from training import checkpoints, parallel, paths
 from training.autoencoders import AutoEncoder, pixels_of
-from training.batches import TensorRows
+from training.batches import image_rows
 from training.blocks import channels_last
 from training.checkpoints import Checkpoint
 from training.drawing import Drawing
@@ -25,10 +25,10 @@ from training.loop import Job, Losses, Stateful, fit
 from training.losses import ReconstructionLoss
 from training.options import GeneratorObjective, Options
 from training.paths import Version, flow_name, generator_name
-from training.perception import FeatureNetwork, train_classifier
+from training.perception import train_features
 from training.runs import Run
 
-FEATURE_EPOCHS, FEATURE_BATCH = 2, 128
+FEATURE_BATCH = 128
 AT_DEFAULT = 0.5  # of the examples; the others' guidance weights are uniform
 
 
@@ -79,7 +79,7 @@ def train_generator(
         run.report(f"{path} is complete")
         return path
     torch.manual_seed(options.seed)
-    train, validation, test = (_rows(datasets.load(dataset, root, part)) for part in datasets.PARTS)
+    train, validation, test = (image_rows(datasets.load(dataset, root, part)) for part in datasets.PARTS)
     network = initial.network if initial else Generator(**arguments)
     channels_last(network, options.device)
     state = run.state()
@@ -110,8 +110,7 @@ class GeneratorLoss:
         """Real images are uint8 (N, 1, 28, 28), on the device where all of it lies; not fresh: a state follows."""
         self._objective, self._teacher = objective, teacher
         classes = teacher.flow.null_label
-        steps = FEATURE_EPOCHS * len(images) // FEATURE_BATCH if fresh else 0
-        features = train_classifier(FeatureNetwork(classes), images, labels, steps, FEATURE_BATCH, track)
+        features = train_features(classes, images, labels, FEATURE_BATCH, fresh, track)
         self._distance = ReconstructionLoss(features.features)
         self.companions: dict[str, Stateful] = {"features": features}
         if objective.draws:
@@ -138,15 +137,10 @@ class GeneratorLoss:
         return pixels_of(network.logits(self._noise(labels), labels, weight))
 
     def _noise(self, labels: Tensor) -> Tensor:
-        shape = self._teacher.flow.latent_shape
-        return parallel.randn_like(torch.empty(len(labels), *shape, device=labels.device))
+        return parallel.randn(len(labels), labels.device, *self._teacher.flow.latent_shape)
 
     def _weights(self, labels: Tensor) -> Tensor:
         """Guidance weights (N,): the sampler's own for AT_DEFAULT of them."""
         any_weight = LEAST_WEIGHT + (MOST_WEIGHT - LEAST_WEIGHT) * parallel.rand(len(labels), labels.device)
         own = parallel.rand(len(labels), labels.device) < AT_DEFAULT
         return torch.where(own, self._objective.sampler.weight, any_weight)
-
-
-def _rows(data: datasets.LabelledImages) -> TensorRows:
-    return TensorRows(torch.from_numpy(data.images)[:, None], torch.from_numpy(data.labels))

@@ -1,0 +1,51 @@
+"""How the process of a command ends: exit status and one line for every problem, and nothing half-written."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import click
+
+from runtime.errors import ToolkitError
+
+SECONDS_TO_EXIT = 1.0
+
+
+def run(command: click.Command) -> None:
+    """Run the command line: exit status 2 for wrong use, 1 for a problem in the world, each with one line."""
+    for stop in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # Windows has no SIGHUP
+        if signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(stop, _exit_cleanly)
+    try:
+        status = command(standalone_mode=False)
+    except click.ClickException as error:
+        click.echo(f"Error: {_one_line(error.format_message())}", err=True)
+        status = error.exit_code
+    except ToolkitError as error:
+        click.echo(f"Error: {_one_line(str(error))}", err=True)
+        status = 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        status = 1
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        status = 130
+    sys.exit(status)
+
+
+def _exit_cleanly(number: int, _frame: object) -> None:
+    """End by an exception, so that what is half-written is removed.
+
+    Compiled modules may ignore an exception while they are imported, as numpy.random does, so it is raised again until
+    the process has ended.
+    """
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, lambda *_: sys.exit(128 + number))
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_EXIT, SECONDS_TO_EXIT)
+    sys.exit(128 + number)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -51,7 +51,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
 
     if (given["model"] is None) == (given["recipe"] is None):
         raise click.UsageError("give --model {autoencoder,vae,flow,generator}, or --recipe NAME.")
-    flags.check_sampling(given, Sampling.sampler, Sampling.sampler)
+    flags.check_solver(given)
     if given["threads"]:
         torch.set_num_threads(given["threads"])
     with parallel.group(torch_device(given["device"])) as device:
@@ -123,7 +123,7 @@ def export(**given: Any) -> None:
     from runtime.datasets import find
     from training.options import Sampling
 
-    flags.check_sampling(given, Sampling.sampler, Sampling.sampler)
+    flags.check_solver(given)
     dataset = find(given["dataset"], given["split"], given["size"])
     source = Source(
         dataset,

@@ -14,7 +14,7 @@ import numpy as np
 import runtime
 from commands.data import load_data
 from commands.models import Choice, opened, require_training
-from commands.options import check_sampling
+from commands.options import checked_way
 from commands.progress import track
 from evaluation.accuracy import measure_accuracy
 from evaluation.evaluator import WHICH, Evaluator, shipped
@@ -49,7 +49,7 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
     judges = {which: Judge(evaluator, wanted, train) for which, evaluator in evaluators.items()}
     memorisation = Memorisation(wanted.images, train.images)
     with opened(choice) as model:
-        check_sampling(settings, model.bundle.defaults.sampler, model.bundle.defaults.solver)
+        checked_way(model.bundle, settings)
         runs: list[dict[str, Figures]] = []
         for seed in track(range(extent.seeds), extent.seeds, "judging seeds"):
             samples = LabelledImages(model.generate(wanted.labels, seed=seed, **settings), wanted.labels)

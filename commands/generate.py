@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 import runtime
 from commands.models import Choice, opened
-from commands.options import check_page, check_sampling
+from commands.options import check_page, checked_way
 from commands.progress import track
 from runtime import images as pictures
-from runtime.settings import way_of
+from runtime.sampling import FEW
+from runtime.settings import Way
 
 Settings = dict[str, Any]  # the seed and runtime.settings.Sampling as given
 
@@ -48,7 +49,7 @@ def generate(
     if path.suffix.lower() == ".png":
         check_page(height, width, scale)
     with opened(choice) as model:
-        check_sampling(settings, model.bundle.defaults.sampler, model.bundle.defaults.solver)
+        way = checked_way(model.bundle, settings)
         cycle = _label_indices(labels, model.classes)
         started = time.perf_counter()
         batches = model.stream(count, cycle, batch_size=batch_size, **settings)
@@ -57,7 +58,7 @@ def generate(
             pictures.save_npz(path, tracked, cycle, count)
         else:
             sheet = pictures.page(np.concatenate(list(tracked)), height, width, scale)
-            pictures.save_png(sheet, path, _parameters(model, settings, cycle))
+            pictures.save_png(sheet, path, _parameters(model, way, cycle))
     return f"{path}: {count:,} images of {choice.dataset.key} in {time.perf_counter() - started:.2f} s"
 
 
@@ -67,16 +68,15 @@ def _draw_paths(
     if path.suffix.lower() != ".png":
         raise click.UsageError(f"--path draws a .png, not {str(path)!r}.")
     with opened(choice) as model:
-        solver = model.bundle.defaults.solver
-        check_sampling(settings, solver, solver)
+        way = checked_way(model.bundle, {**settings, "sampler": settings["sampler"] or model.bundle.defaults.solver})
+        if way.sampler == FEW:
+            raise click.UsageError(f"--path draws a solver's steps, which sampler {FEW} does not have.")
         cycle = _label_indices(labels, model.classes)
-        width = (settings["steps"] or model.bundle.defaults.steps) + 1
+        width = way.steps + 1
         check_page(height, width, scale)
         images = model.generate_path(np.resize(cycle, height), **settings)
         sheet = pictures.page(images.reshape(-1, *images.shape[2:]), height, width, scale)
-        pictures.save_png(
-            sheet, path, _parameters(model, {**settings, "sampler": settings["sampler"] or solver}, cycle)
-        )
+        pictures.save_png(sheet, path, _parameters(model, way, cycle))
     return f"{path}: {height:,} images of {choice.dataset.key}, each from noise on in {width} columns"
 
 
@@ -98,11 +98,11 @@ def _label_indices(names: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
     return np.array(found)
 
 
-def _parameters(model: runtime.Model, settings: Settings, labels: NDArray[np.int64]) -> dict[str, Any]:
+def _parameters(model: runtime.Model, way: Way, labels: NDArray[np.int64]) -> dict[str, Any]:
     """What a page's text chunk says of how it was made."""
     return {
         "bundle": model.bundle.name,
         "checksum": model.bundle.checksum,
         "labels": [model.classes[label] for label in labels],
-        **way_of(model.bundle, **settings).described(),
+        **way.described(),
     }

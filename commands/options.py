@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from runtime import datasets, images
-from runtime.sampling import FEW, SAMPLERS, SOLVERS, Sampler, Solver, choose, diffusion_of
+from runtime.bundle import Bundle
+from runtime.sampling import SAMPLERS, SOLVERS, diffusion_of
+from runtime.settings import Way, way_of
 
 # Those of runtime.settings.Sampling.
 SAMPLING = ("sampler", "weight", "guidance_start", "diffusion", "steps")
@@ -164,12 +166,18 @@ def grid_options(command: Command) -> Command:
     )
 
 
-def check_sampling(settings: Mapping[str, Any], sampler: Sampler, solver: Solver) -> None:
-    """UsageError where the sampler has not all that is given; sampler and solver: the defaults."""
+def check_solver(settings: Mapping[str, Any]) -> None:
+    """UsageError where --diffusion is given to a solver that has none; heun is the solver where none is named."""
     try:
-        chosen = choose(settings, sampler, solver)
-        if chosen != FEW:
-            diffusion_of(chosen, settings["diffusion"], 0.0)
+        diffusion_of(settings["sampler"] or "heun", settings["diffusion"], 0.0)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
+
+
+def checked_way(bundle: Bundle, settings: Mapping[str, Any]) -> Way:
+    """How a bundle draws with the flags of SAMPLING, and perhaps a seed; UsageError where it can't."""
+    try:
+        return way_of(bundle, **{"seed": 0, **settings})
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
 

@@ -179,6 +179,8 @@ WRONG = [
     "generate --sampler rk4",
     "generate --sampler dpmpp --diffusion 1",
     "generate --steps 0",
+    "generate --sampler few --steps 2",
+    "generate --sampler few --path",
     "generate --steps 1.5",
     "generate --labels ten",
     "generate --labels 10",

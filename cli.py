@@ -261,8 +261,9 @@ def evaluate(**given: Any) -> None:
 
 @cli.command()
 @click.argument("name", required=False)
+@own.plot_option("Draw measured quality against size and cost")
 @flags.json_option
-def info(name: str | None, as_json: bool) -> None:
+def info(name: str | None, plot: Path | None, as_json: bool) -> None:
     """Describe the shipped bundles, or one by name or folder, after verifying its hashes.
 
     \b
@@ -271,7 +272,7 @@ def info(name: str | None, as_json: bool) -> None:
     """
     from commands.info import info as describe
 
-    click.echo(describe(name, as_json))
+    click.echo(describe(name, plot, as_json))
 
 
 @cli.command(cls=flags.VariadicCommand)

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 import runtime
+from commands import plots
 from commands.models import bundle_folder
 from commands.progress import note, track
 from evaluation import benchmark
 from evaluation.benchmark import PAGE, interleaved
+from runtime import bundle as bundles
 from runtime.datasets import Dataset
-from runtime.files import written_aside
 
 Result = dict[str, Any]
 
@@ -27,25 +28,26 @@ def bench(dataset: Dataset, threads: Sequence[int], to_disk: int, plot: Path | N
 
     threads: numbers of them to measure with; to_disk: images to write to an archive (0: none).
     """
-    if plot is not None and find_spec("matplotlib") is None:
-        raise runtime.ToolkitError("--plot needs matplotlib: pip install '.[plot]'")
+    if plot is not None:
+        plots.require_matplotlib()
     name = dataset.model_name
     folder = bundle_folder(name)
     counts = sorted(set(threads or (1, os.cpu_count() or 1)))
     result: Result = {**benchmark.machine(), "bundle": name, "threads": {}}
-    facts = runtime.load(folder).bundle.manifest["files"]
-    result["multiply_adds"] = {each: facts[f"{each}.onnx"]["multiply_adds"] for each in ("generate", "classify")}
+    bundle = bundles.read(folder)
+    facts = bundle.manifest["files"]
+    result["multiply_adds"] = {each: facts[f"{each}.onnx"]["multiply_adds"] for each in benchmark.uses(bundle)}
     result["kilobytes"] = {file: of["bytes"] / 1024 for file, of in facts.items()}
     for count in counts:
         note(f"{name} with {count} threads")
         result["threads"][str(count)] = _with_threads(folder, count)
     note("whole processes")
-    result["processes"] = benchmark.processes(name)
+    result["processes"] = benchmark.processes(dataset)
     if to_disk:
         note(f"{to_disk:,} images to disk")
-        result["to_disk"] = benchmark.to_disk(name, to_disk, runtime.load(folder))
+        result["to_disk"] = benchmark.to_disk(dataset, to_disk, runtime.load(folder))
     if plot is not None:
-        _draw(result, plot)
+        plots.draw_throughput(result, plot)
     return json.dumps(result) if as_json else "\n".join(_tables(result))
 
 
@@ -107,10 +109,11 @@ def _in_process(found: Result) -> list[str]:
     """What was measured with one number of threads."""
     lines = ["  " + ", ".join(f"{each} {s * 1000:,.1f} ms" for each, s in found["start_seconds"].items())]
     lines += [f"  {each:26s} {t['p50']:9.3f} ms, p95 {t['p95']:9.3f}" for each, t in found["latency_ms"].items()]
-    lines.append("   batch   images/s  of peak   classified/s  of peak")
+    shown = [each for each in ("generate", "classify") if f"{each} a second" in found["throughput"][0]]
+    lines.append("   batch" + "".join(f"  {each + ' a second':>17s}  of peak" for each in shown))
     lines += [
-        f"  {row['batch']:6,}  {row['generate a second']:9,.0f}  {row['generate share of peak']:7.1%}"
-        f"  {row['classify a second']:13,.0f}  {row['classify share of peak']:7.1%}"
+        f"  {row['batch']:6,}"
+        + "".join(f"  {row[f'{each} a second']:17,.0f}  {row[f'{each} share of peak']:7.1%}" for each in shown)
         for row in found["throughput"]
     ]
     pages = found.get("page_ms", {})
@@ -127,22 +130,3 @@ def _to_disk(found: Result) -> list[str]:
         f"in memory {found['a second in memory']:,.0f}; "
         f"peak {found['megabytes']:.0f} MB, of a tenth of them {found['megabytes for a tenth']:.0f} MB",
     ]
-
-
-def _draw(result: Result, path: Path) -> None:
-    """Throughput by batch size and threads."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    for axes, each in zip(figure.subplots(1, 2), ("generate", "classify"), strict=True):
-        for threads, found in result["threads"].items():
-            rows = found["throughput"]
-            axes.loglog(
-                [r["batch"] for r in rows], [r[f"{each} a second"] for r in rows], "o-", label=f"{threads} threads"
-            )
-        axes.set(title=each, xlabel="images in a call", ylabel="images a second")
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.suptitle(f"{result['bundle']}, {result['cpu']}")
-    with written_aside(path) as aside:
-        figure.savefig(aside, format=path.suffix[1:])

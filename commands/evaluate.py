@@ -48,34 +48,34 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
     evaluators = {which: Evaluator(choice.dataset, which, choice.threads) for which in shipped(choice.dataset)}
     judges = {which: Judge(evaluator, wanted, train) for which, evaluator in evaluators.items()}
     memorisation = Memorisation(wanted.images, train.images)
-    with opened(choice) as model:
-        checked_way(model.bundle, settings)
-        runs: list[dict[str, Figures]] = []
-        for seed in track(range(extent.seeds), extent.seeds, "judging seeds"):
-            samples = LabelledImages(model.generate(wanted.labels, seed=seed, **settings), wanted.labels)
-            runs.append({which: judge(samples) for which, judge in judges.items()})
-            runs[-1]["other"] = {"memorisation": memorisation(samples.images)}
-            if extent.nearest and seed == 0:
-                page = draw_nearest(samples.images, train.images)
-                pictures.save_png(page, extent.nearest, {"bundle": model.bundle.name, "seed": seed, **settings})
-            if extent.train_networks:
-                runs[-1]["other"] |= _trained(model, settings, seed, samples, wanted, train)
-        result: dict[str, Any] = {
-            "part": extent.part,
-            "samples": len(wanted.images),
-            "seeds": extent.seeds,
-            **{which: _summary([run[which] for run in runs], judges[which]) for which in judges},
-            "other": _summary([run["other"] for run in runs], None),
-        }
-        if model.bundle.reading is not None:
-            accuracy = measure_accuracy(model, wanted, track=track)["accuracy"]
-            result |= {"accuracy": accuracy, "rule": model.bundle.reading.rule}
+    model = opened(choice)
+    checked_way(model.bundle, settings)
+    runs: list[dict[str, Figures]] = []
+    for seed in track(range(extent.seeds), extent.seeds, "judging seeds"):
+        samples = LabelledImages(model.generate(wanted.labels, seed=seed, **settings), wanted.labels)
+        runs.append({which: judge(samples) for which, judge in judges.items()})
+        runs[-1]["other"] = {"memorisation": memorisation(samples.images)}
+        if extent.nearest and seed == 0:
+            page = draw_nearest(samples.images, train.images)
+            pictures.save_png(page, extent.nearest, {"bundle": model.bundle.name, "seed": seed, **settings})
         if extent.train_networks:
-            result["other"]["real"] = _trained_on_real(model, wanted, train)
-        if extent.record:
-            means = {**result["first"]["mean"], **result["other"]["mean"]}
-            means |= {"accuracy": result["accuracy"]} if "accuracy" in result else {}
-            record_measurements(model.bundle.folder, {**means, "command": _command(choice, settings, extent)})
+            runs[-1]["other"] |= _trained(model, settings, seed, samples, wanted, train)
+    result: dict[str, Any] = {
+        "part": extent.part,
+        "samples": len(wanted.images),
+        "seeds": extent.seeds,
+        **{which: _summary([run[which] for run in runs], judges[which]) for which in judges},
+        "other": _summary([run["other"] for run in runs], None),
+    }
+    if model.bundle.reading is not None:
+        accuracy = measure_accuracy(model, wanted, track=track)["accuracy"]
+        result |= {"accuracy": accuracy, "rule": model.bundle.reading.rule}
+    if extent.train_networks:
+        result["other"]["real"] = _trained_on_real(model, wanted, train)
+    if extent.record:
+        means = {**result["first"]["mean"], **result["other"]["mean"]}
+        means |= {"accuracy": result["accuracy"]} if "accuracy" in result else {}
+        record_measurements(model.bundle.folder, {**means, "command": _command(choice, settings, extent)})
     if as_json:
         return json.dumps(result)
     drawn = [f"{extent.nearest}: samples, each left of the nearest training image"] if extent.nearest else []

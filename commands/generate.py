@@ -48,17 +48,17 @@ def generate(
     count = height * width if num is None else num
     if path.suffix.lower() == ".png":
         check_page(height, width, scale)
-    with opened(choice) as model:
-        way = checked_way(model.bundle, settings)
-        cycle = _label_indices(labels, model.classes)
-        started = time.perf_counter()
-        batches = model.stream(count, cycle, batch_size=batch_size, **settings)
-        tracked: Iterable[NDArray[np.uint8]] = track(batches, -(-count // batch_size), "generating")
-        if path.suffix.lower() == ".npz":
-            pictures.save_npz(path, tracked, cycle, count)
-        else:
-            sheet = pictures.page(np.concatenate(list(tracked)), height, width, scale)
-            pictures.save_png(sheet, path, _parameters(model, way, cycle))
+    model = opened(choice)
+    way = checked_way(model.bundle, settings)
+    cycle = _label_indices(labels, model.classes)
+    started = time.perf_counter()
+    batches = model.stream(count, cycle, batch_size=batch_size, **settings)
+    tracked: Iterable[NDArray[np.uint8]] = track(batches, -(-count // batch_size), "generating")
+    if path.suffix.lower() == ".npz":
+        pictures.save_npz(path, tracked, cycle, count)
+    else:
+        sheet = pictures.page(np.concatenate(list(tracked)), height, width, scale)
+        pictures.save_png(sheet, path, _parameters(model, way, cycle))
     return f"{path}: {count:,} images of {choice.dataset.key} in {time.perf_counter() - started:.2f} s"
 
 
@@ -67,16 +67,16 @@ def _draw_paths(
 ) -> str:
     if path.suffix.lower() != ".png":
         raise click.UsageError(f"--path draws a .png, not {str(path)!r}.")
-    with opened(choice) as model:
-        way = checked_way(model.bundle, {**settings, "sampler": settings["sampler"] or model.bundle.defaults.solver})
-        if way.sampler == FEW:
-            raise click.UsageError(f"--path draws a solver's steps, which sampler {FEW} does not have.")
-        cycle = _label_indices(labels, model.classes)
-        width = way.steps + 1
-        check_page(height, width, scale)
-        images = model.generate_path(np.resize(cycle, height), **settings)
-        sheet = pictures.page(images.reshape(-1, *images.shape[2:]), height, width, scale)
-        pictures.save_png(sheet, path, _parameters(model, way, cycle))
+    model = opened(choice)
+    way = checked_way(model.bundle, {**settings, "sampler": settings["sampler"] or model.bundle.defaults.solver})
+    if way.sampler == FEW:
+        raise click.UsageError(f"--path draws a solver's steps, which sampler {FEW} does not have.")
+    cycle = _label_indices(labels, model.classes)
+    width = way.steps + 1
+    check_page(height, width, scale)
+    images = model.generate_path(np.resize(cycle, height), **settings)
+    sheet = pictures.page(images.reshape(-1, *images.shape[2:]), height, width, scale)
+    pictures.save_png(sheet, path, _parameters(model, way, cycle))
     return f"{path}: {height:,} images of {choice.dataset.key}, each from noise on in {width} columns"
 
 

@@ -12,15 +12,23 @@ import onnxruntime
 import PIL
 
 import runtime
+from commands import plots
 from commands.models import bundle_folder, bundle_names
 from runtime import bundle as bundles
 from runtime.sessions import available_providers
 
 
-def info(name: str | None, as_json: bool) -> str:
-    """All shipped bundles, or the one called `name` (or in that folder); lines for people or one JSON object."""
+def info(name: str | None, plot: Path | None, as_json: bool) -> str:
+    """All shipped bundles, or the one called `name` (or in that folder); lines for people or one JSON object.
+
+    plot: a file for their measured quality against size and cost.
+    """
     folders = [_folder(name)] if name is not None else [bundle_folder(each) for each in bundle_names()]
-    found = [_facts(bundles.read(folder), detailed=name is not None) for folder in folders]
+    read = [bundles.read(folder) for folder in folders]
+    if plot is not None:
+        plots.require_matplotlib()
+        plots.draw_ladder([_facts(bundle, detailed=True) for bundle in read], plot)
+    found = [_facts(bundle, detailed=name is not None) for bundle in read]
     versions = {
         "toolkit": runtime.__version__,
         "python": platform.python_version(),
@@ -71,7 +79,7 @@ def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     lines = [
-        f"{facts['name']}: {facts['classes']} classes of {facts['dataset']}, {facts['autoencoder']} and flow, "
+        f"{facts['name']}: {facts['classes']} classes of {facts['dataset']}, {_networks(facts)}, "
         f"{facts['parameters']:,} parameters, {facts['bytes'] / 1024:,.0f} KB in {facts['storage']}, hashes verified",
         f"  folder    {facts['folder']}",
         f"  checksum  {facts['checksum']}",
@@ -90,6 +98,10 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             for file, of in facts["files"].items()
         ]
     return lines
+
+
+def _networks(facts: dict[str, Any]) -> str:
+    return f"{facts['autoencoder']} and flow" if facts["autoencoder"] else "a generator"
 
 
 def _pairs(values: dict[str, Any]) -> str:

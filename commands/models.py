@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -45,26 +43,23 @@ class Choice:
         )
 
 
-@contextmanager
-def opened(choice: Choice, flow_needed: bool = True) -> Iterator[runtime.Model]:
+def opened(choice: Choice, flow_needed: bool = True) -> runtime.Model:
     """The model asked for.
 
     With both versions "main" it is the bundle of the data set, if that holds the autoencoder asked for. Any other
-    is exported from its checkpoints to a temporary bundle, which needs torch. Without flow_needed, a model that
-    only encodes and decodes will do.
+    is exported from its checkpoints, each graph when it is needed, which takes torch. Without flow_needed, a model
+    that only encodes and decodes will do.
     """
     settings = SessionSettings(choice.threads, _providers(choice.device))
     bundle = _bundle_of(choice.dataset) if choice.version == choice.autoencoder_version == "main" else None
     if bundle is not None and choice.kind in (None, bundle.manifest.get("autoencoder")):
         _note_newer_checkpoints(choice, bundle)
-        yield runtime.Model(bundle, settings)
-        return
+        return runtime.Model(bundle, settings)
     source = _source(choice)
     from export.bundles import temporary_bundle
 
     note(f"exporting the {choice.version} checkpoint of {choice.dataset.model_name} to a temporary bundle")
-    with temporary_bundle(source, flow_needed) as folder:
-        yield runtime.Model(bundles.read(folder), settings)
+    return runtime.Model(temporary_bundle(source, flow_needed), settings)
 
 
 def bundle_folder(name: str) -> Path:

@@ -40,12 +40,12 @@ def test(
     strangers = {name: _stranger(name, root) for name in against}
 
     data = load_data(choice.dataset, root, "test")
-    with opened(choice) as model:
-        result = measure_accuracy(model, data, rule, batch_size, track)
-        result["log_likelihood"] = measure_likelihood(model, data, track=track)
-        if strangers:
-            result["separation"] = measure_separation(model, data.images, strangers, track=track)
-        bundle = model.bundle
+    model = opened(choice)
+    result = measure_accuracy(model, data, rule, batch_size, track)
+    result["log_likelihood"] = measure_likelihood(model, data, track=track)
+    if strangers:
+        result["separation"] = measure_separation(model, data.images, strangers, track=track)
+    bundle = model.bundle
     if confusion is not None:
         picture = draw_confusion(np.array(result["confusion"]), bundle.classes)
         pictures.save_png(picture, confusion, {"bundle": bundle.name, "checksum": bundle.checksum})
@@ -96,10 +96,10 @@ def test_reconstruction(choice: Choice, root: Path, height: int, width: int, sca
     check_page(height, 2 * width, scale)
     data = load_data(choice.dataset, root, "test")
     count = min(height * width, len(data.images))
-    with opened(choice, flow_needed=False) as model:
-        originals = data.images[:count]
-        pairs = np.stack([originals, model.reconstruct(originals)], axis=1).reshape(-1, *originals.shape[1:])
-        parameters: dict[str, Any] = {"bundle": model.bundle.name, "checksum": model.bundle.checksum, "images": count}
+    model = opened(choice, flow_needed=False)
+    originals = data.images[:count]
+    pairs = np.stack([originals, model.reconstruct(originals)], axis=1).reshape(-1, *originals.shape[1:])
+    parameters: dict[str, Any] = {"bundle": model.bundle.name, "checksum": model.bundle.checksum, "images": count}
     path = output or Path(f"test-reconstruction-{choice.dataset.model_name}.png")
     pictures.save_png(pictures.page(pairs, height, 2 * width, scale), path, parameters)
     return f"{path}: {count:,} test images of {choice.dataset.key}, each left of its reconstruction"

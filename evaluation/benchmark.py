@@ -18,6 +18,7 @@ import onnxruntime
 import PIL
 
 import runtime
+from runtime.datasets import Dataset
 from runtime.tracking import Tracker, untracked
 
 Task = Callable[[], object]
@@ -51,11 +52,12 @@ model = runtime.load(sys.argv[1], threads=int(sys.argv[2]))
 loaded = time.perf_counter()
 model.generate([0])
 drawn = time.perf_counter()
-import numpy
-model.classify(numpy.zeros((1, 28, 28), numpy.uint8))
-read = time.perf_counter()
-print(json.dumps({"import": imported - started, "load": loaded - imported, "first image": drawn - loaded,
-                  "first classification": read - drawn}))
+found = {"import": imported - started, "load": loaded - imported, "first image": drawn - loaded}
+if model.bundle.reading is not None:
+    import numpy
+    model.classify(numpy.zeros((1, 28, 28), numpy.uint8))
+    found["first classification"] = time.perf_counter() - drawn
+print(json.dumps(found))
 """
 
 
@@ -100,6 +102,11 @@ def interleaved(tasks: Mapping[str, Task], seconds: float = SECONDS) -> dict[str
     return times
 
 
+def uses(bundle: runtime.Bundle) -> tuple[str, ...]:
+    """What it is good for."""
+    return ("generate",) if bundle.reading is None else ("generate", "classify")
+
+
 def latency(model: runtime.Model) -> dict[str, dict[str, float]]:
     """Milliseconds from a call of a warm model to its result, the median and the 95th percentile."""
     one, page = [0], np.arange(PAGE) % len(model.classes)
@@ -107,9 +114,10 @@ def latency(model: runtime.Model) -> dict[str, dict[str, float]]:
     tasks: dict[str, Task] = {
         "one image": lambda: model.generate(one),
         f"a page of {PAGE} images": lambda: model.generate(page),
-        "one classification": lambda: model.classify(images[:1]),
-        f"{PAGE} classifications": lambda: model.classify(images),
     }
+    if "classify" in uses(model.bundle):
+        tasks["one classification"] = lambda: model.classify(images[:1])
+        tasks[f"{PAGE} classifications"] = lambda: model.classify(images)
     return {name: percentiles(found) for name, found in interleaved(tasks).items()}
 
 
@@ -130,7 +138,7 @@ def throughput(model: runtime.Model, peak: float, track: Tracker = untracked) ->
             "classify": lambda images=images: model.classify(images),  # type: ignore[misc]
         }
         row: dict[str, Any] = {"batch": batch, "threads": model.settings.threads}
-        for name, found in interleaved(tasks).items():
+        for name, found in interleaved({each: tasks[each] for each in uses(model.bundle)}).items():
             rate = batch / float(np.median(found))
             cost = 2 * model.bundle.manifest["files"][f"{name}.onnx"]["multiply_adds"]
             row |= {f"{name} a second": rate, f"{name} share of peak": rate * cost / peak}
@@ -138,13 +146,13 @@ def throughput(model: runtime.Model, peak: float, track: Tracker = untracked) ->
     return rows
 
 
-def processes(name: str, runs: int = 5) -> dict[str, dict[str, float]]:
+def processes(dataset: Dataset, runs: int = 5) -> dict[str, dict[str, float]]:
     """Whole processes that take turns: the least seconds and megabytes of a page to PNG, and of its imports alone."""
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.png"
         commands = {
             "imports": [sys.executable, "-c", IMPORTS],
-            "generate": [sys.executable, str(PACKAGES / "cli.py"), *_flags(name), "--output", str(page)],
+            "generate": [sys.executable, str(PACKAGES / "cli.py"), *_flags(dataset), "--output", str(page)],
         }
         found: dict[str, list[tuple[float, float]]] = {each: [] for each in commands}
         for _ in range(runs):
@@ -156,10 +164,10 @@ def processes(name: str, runs: int = 5) -> dict[str, dict[str, float]]:
     return result | {"ratio": {"seconds": float(ratios[0]), "megabytes": float(ratios[1])}}
 
 
-def to_disk(name: str, num: int, model: runtime.Model) -> dict[str, float]:
+def to_disk(dataset: Dataset, num: int, model: runtime.Model) -> dict[str, float]:
     """Images a second of `num` images written to an archive, beside the same in memory; peak megabytes of a tenth."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(PACKAGES / "cli.py"), *_flags(name), "--batch-size", "256"]
+        command = [sys.executable, str(PACKAGES / "cli.py"), *_flags(dataset), "--batch-size", "256"]
         output = ["--output", str(Path(folder) / "images.npz")]
         tenth, whole = (_run([*command, "--num", str(count), *output]) for count in (num // 10, num))
     started = time.perf_counter()
@@ -175,10 +183,10 @@ def to_disk(name: str, num: int, model: runtime.Model) -> dict[str, float]:
     }
 
 
-def _flags(name: str) -> list[str]:
-    """The words of `generate` for a shipped bundle."""
-    dataset, _, split = name.partition("-")
-    return ["generate", "--dataset", dataset, *(["--split", split] if split else [])]
+def _flags(dataset: Dataset) -> list[str]:
+    """The words of `generate` for a bundle."""
+    split = ["--split", dataset.split] if dataset.split else []
+    return ["generate", "--dataset", dataset.name, *split, "--size", dataset.size]
 
 
 def _run(command: Sequence[str]) -> tuple[float, float]:

@@ -8,6 +8,7 @@ random: time does not depend on them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,20 +30,21 @@ SDE = Sampling(sampler="sde", steps=STEPS, weight=WEIGHT)
 def sde_tasks(model: runtime.Model, count: int, compiled: bool) -> dict[str, Callable[[], object]]:
     """Calls that draw `count` images by the 50-step SDE sampler in each way."""
     labels = np.arange(count) % len(model.classes)
-    eager = _drawing(model.bundle).eval()
     reference = Reference(len(model.classes)).eval()
     tasks: dict[str, Callable[[], object]] = {
         "reference's shape, eager PyTorch": lambda: _draw(reference, (1, 7, 7), labels),
-        "eager PyTorch": lambda: _draw(eager, model.latent_shape, labels),
     }
+    default: dict[str, Callable[[], object]] = {"onnxruntime, the default sampler": lambda: model.generate(labels)}
+    if model.bundle.reading is None:  # there is no flow
+        return tasks | default
+    eager = _drawing(model.bundle).eval()
+    tasks["eager PyTorch"] = lambda: _draw(eager, model.latent_shape, labels)
     if compiled:
         fast = _drawing(model.bundle).eval()
         fast.flow.compile()
         tasks["torch.compile"] = lambda: _draw(fast, model.latent_shape, labels)
-    return tasks | {
-        "onnxruntime": lambda: model.generate(labels, sampler="sde", steps=STEPS, weight=WEIGHT, guidance_start=0.0),
-        "onnxruntime, the default sampler": lambda: model.generate(labels),
-    }
+    sde: dict[str, Any] = {"sampler": "sde", "steps": STEPS, "weight": WEIGHT, "guidance_start": 0.0}
+    return tasks | {"onnxruntime": lambda: model.generate(labels, **sde)} | default
 
 
 class Reference(nn.Module):

@@ -6,12 +6,11 @@ import hashlib
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -32,15 +31,14 @@ from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
 from training.options import Sampling
 
 Manifest = dict[str, Any]
-Check = Callable[[Bundle], dict[str, float]]
 GENERATOR_WEIGHTS = {"weights": [LEAST_WEIGHT, MOST_WEIGHT]}
+NOWHERE = Path("temporary bundle")
 
 
 def export_bundle(
     source: Source,
     folder: Path,
     defaults: Sampling | None = None,
-    with_flow: bool = True,
     storage: Storage = "float32",
     track: Tracker = untracked,
 ) -> Manifest:
@@ -50,17 +48,85 @@ def export_bundle(
     The bundle is made in a folder aside, which is renamed once every graph, the whole trajectory and the predicted
     classes have matched torch. Raises CheckpointError or ExportMismatchError, and leaves `folder` as it was.
     """
+    plan, folder = _plan(source, defaults or Sampling(), storage), _replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        files = {}
+        for spec, reference in track(plan.graphs, len(plan.graphs), "exporting"):
+            facts = onnx_files.write(spec, aside)
+            content = (aside / spec.file).read_bytes()
+            files[spec.file] = {
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "bytes": len(content),
+                "largest_error": verify.check_graph(reference, content),
+                **facts,
+            }
+        manifest = {"format": bundles.FORMAT, "name": folder.name, "measured": {}, **plan.manifest, "files": files}
+        bundles.write_manifest(aside, manifest)
+        references = [reference for _, reference in plan.graphs]
+        used = {} if source.only_generates else verify.check_use(bundles.read(aside), references)
+        manifest["largest_errors_in_use"] = used
+        bundles.write_manifest(aside, manifest)
+        _replace(folder, aside)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return manifest
+
+
+def temporary_bundle(source: Source, with_flow: bool = True) -> Bundle:
+    """The bundle of checkpoints that are not exported, each of whose graphs is made when it is first asked for.
+
+    Without its flow it only encodes and decodes; an untrained flow takes that one's place.
+    """
+    plan = _plan(source, Sampling(), "float32", with_flow)
+    manifest = {
+        "format": bundles.FORMAT, "name": source.dataset.model_name, "measured": {}, **plan.manifest, "files": {},
+    }  # fmt: skip
+    return bundles.parse(manifest | {"checksum": bundles.checksum(manifest)}, NOWHERE, _OnDemand(plan.graphs))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A manifest without the files, and what they will be: each graph beside torch's own that it must match."""
+
+    manifest: Manifest
+    graphs: Sequence[tuple[GraphSpec, GraphSpec]]
+
+
+class _OnDemand(Mapping[str, bytes]):
+    """The content of files that nobody has written."""
+
+    def __init__(self, graphs: Sequence[tuple[GraphSpec, GraphSpec]]) -> None:
+        self._graphs = {spec.file: (spec, reference) for spec, reference in graphs}
+
+    def __getitem__(self, file: str) -> bytes:
+        spec, reference = self._graphs[file]
+        content = onnx_files.convert(spec).SerializeToString()
+        verify.check_graph(reference, content)
+        return content
+
+    def __contains__(self, file: object) -> bool:
+        return file in self._graphs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._graphs)
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+
+def _plan(source: Source, defaults: Sampling, storage: Storage, with_flow: bool = True) -> _Plan:
     if source.only_generates:
-        return _export_generator(source, folder, defaults or Sampling(), storage, track)
-    parts, defaults = sources.read(source, with_flow), defaults or Sampling()
+        return _generator_plan(source, defaults, storage)
+    parts = sources.read(source, with_flow)
     networks = Networks(
         parts.autoencoder.network, parts.flow.network, parts.generator.network if parts.generator else None
     )
     description, reading = parts.flow.description, _reading(parts.flow.description)
     plain = rounded(folded(networks), storage)
     checked = networks if storage == "float32" else plain
-    references, specs = (bundle_graphs(each, defaults, reading) for each in (checked, plain))
-    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28), np.uint8)
+    specs, references = (bundle_graphs(each, defaults, reading) for each in (plain, checked))
     counted = (networks.autoencoder, networks.flow)
     manifest = {
         "dataset": _facts(source.dataset, description["prior"]),
@@ -80,28 +146,14 @@ def export_bundle(
         **({"generator": GENERATOR_WEIGHTS} if networks.generator else {}),
         "provenance": {**parts.provenance(), "versions": _versions()},
     }
-    check = lambda bundle: verify.check_use(bundle, references, images)  # noqa: E731
-    return _write(folder, manifest, list(zip(specs, references, strict=True)), check, track)
+    return _Plan(manifest, list(zip(specs, references, strict=True)))
 
 
-@contextmanager
-def temporary_bundle(source: Source, with_flow: bool = True) -> Iterator[Path]:
-    """The bundle of checkpoints that are not exported, for as long as it is needed.
-
-    Without its flow it only encodes and decodes; an untrained flow takes that one's place.
-    """
-    with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent) / source.dataset.model_name
-        export_bundle(source, folder, with_flow=with_flow)
-        yield folder
-
-
-def _export_generator(source: Source, folder: Path, defaults: Sampling, storage: Storage, track: Tracker) -> Manifest:
+def _generator_plan(source: Source, defaults: Sampling, storage: Storage) -> _Plan:
     """A bundle that only generates."""
     checkpoint = checkpoints.load(source.generator_path, Generator)
     network = checkpoint.network
     plain = rounded_network(fold_batch_norms(network), storage)
-    pair = generator_graph(plain), generator_graph(network if storage == "float32" else plain)
     classes = len(source.dataset.classes)
     trained = sources.provenance_of(source.generator_path, checkpoint)
     manifest = {
@@ -113,35 +165,8 @@ def _export_generator(source: Source, folder: Path, defaults: Sampling, storage:
         "generator": GENERATOR_WEIGHTS,
         "provenance": {"generator": {name: trained[name] for name in ("sha256", "total_epochs", "teacher")}},
     }
-    return _write(folder, manifest, [pair], lambda bundle: {}, track)
-
-
-def _write(
-    folder: Path, manifest: Manifest, graphs: Sequence[tuple[GraphSpec, GraphSpec]], check: Check, track: Tracker
-) -> Manifest:
-    """Write a bundle of graphs, each compared with its reference, aside and rename it; returns the whole manifest."""
-    folder = _replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        files = {}
-        for spec, reference in track(graphs, len(graphs), "exporting"):
-            facts = onnx_files.write(spec, aside)
-            content = (aside / spec.file).read_bytes()
-            files[spec.file] = {
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "bytes": len(content),
-                "largest_error": verify.check_graph(reference, aside / spec.file),
-                **facts,
-            }
-        manifest = {"format": bundles.FORMAT, "name": folder.name, "measured": {}, **manifest, "files": files}
-        bundles.write_manifest(aside, manifest)
-        manifest["largest_errors_in_use"] = check(bundles.read(aside))
-        bundles.write_manifest(aside, manifest)
-        _replace(folder, aside)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return manifest
+    checked = network if storage == "float32" else plain
+    return _Plan(manifest, [(generator_graph(plain), generator_graph(checked))])
 
 
 def _facts(dataset: Dataset, prior: list[float]) -> dict[str, Any]:

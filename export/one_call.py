@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,8 @@ from training.autoencoders import AutoEncoder
 from training.drawing import Drawing
 from training.flows import Flow
 from training.options import Sampling
+
+AT_ONCE = 8  # pairs that are asked in one evaluation of the flow, at most
 
 
 def one_call_drawing(flow: Flow, autoencoder: AutoEncoder, sampler: Sampling) -> nn.Module:
@@ -55,30 +58,43 @@ class Classify(nn.Module):
         super().__init__()
         self.autoencoder, self.flow = autoencoder, flow
         bank = reading.bank
-        self.times, self.weights = bank.times, [weight / reading.temperature for weight in bank.weights]
+        self.times, self.weights = torch.tensor(bank.times), torch.tensor(bank.weights) / reading.temperature
         self.noise = torch.from_numpy(noise.normal(bank.seed, 0, len(bank.times), flow.latent_shape))
         self.log_prior = torch.tensor(reading.prior).log()
-        self.stages = reading.stages
+        self.stages = _joined(reading.stages)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         z = self.flow.standardise(self.autoencoder.encode(images[:, None].float() / 255)[0])
         (first, _), *later = self.stages
-        scores = self._score(z, first, None)
-        for pair, count in later:
+        scores = self._score(z, first)
+        for pairs, count in later:
             if count == scores.shape[1]:
-                scores = scores + self._score(z, pair, None)
+                scores = scores + self._score(z, pairs)
                 continue
             kept = (scores + self.log_prior).topk(count).indices
-            added = self._score(z, pair, kept)
+            added = self._score(z, pairs, kept)
             of_kept = scores.gather(1, kept) + added
             scores = (scores + added.amin(1, keepdim=True)).scatter(1, kept, of_kept)
         return scores, torch.softmax(scores + self.log_prior, dim=1)
 
-    def _score(self, z: Tensor, pair: int, kept: Tensor | None) -> Tensor:
-        """What a pair adds to the scores of the classes kept (N, M), or of all: (N, M)."""
-        time, drawn = self.times[pair], self.noise[pair]
-        velocities = self.flow.velocities((1 - time) * drawn + time * z, torch.tensor([time]), kept)
-        return -self.weights[pair] * (velocities - (z - drawn)[:, None]).square().mean((2, 3, 4))
+    def _score(self, z: Tensor, pairs: list[int], kept: Tensor | None = None) -> Tensor:
+        """What pairs add to the scores of the classes kept (N, M), or of all: (N, M)."""
+        times, drawn = self.times[pairs], self.noise[pairs]
+        along = times[:, None, None, None]
+        noisy = (1 - along) * drawn + along * z[:, None]
+        errors = self.flow.velocities(noisy, times, kept) - (z[:, None] - drawn)[:, :, None]
+        return -torch.einsum("nkm,k->nm", errors.square().mean((3, 4, 5)), self.weights[pairs])
+
+
+def _joined(stages: Sequence[tuple[int, int]]) -> list[tuple[list[int], int]]:
+    """Stages with up to AT_ONCE pairs each, where neighbours ask as many classes."""
+    joined: list[tuple[list[int], int]] = []
+    for pair, count in stages:
+        if joined and joined[-1][1] == count and len(joined[-1][0]) < AT_ONCE:
+            joined[-1][0].append(pair)
+        else:
+            joined.append(([pair], count))
+    return joined
 
 
 class _Guided(nn.Module):

@@ -21,9 +21,24 @@ LARGEST_FOLDED = 1024  # elements of a constant that takes the place of what com
 
 
 def write(spec: GraphSpec, folder: Path) -> dict[str, Any]:
-    """Write `spec` into `folder`; returns what the manifest says of the file, but for its hash.
+    """Write `spec` into `folder`; returns what the manifest says of the file, but for its hash."""
+    model = convert(spec)
+    parameters = [math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT]
+    store(model)
+    onnx.checker.check_model(model, full_check=True)
+    (folder / spec.file).write_bytes(model.SerializeToString(deterministic=True))
+    return {
+        "inputs": {node.name: _shape(node) for node in model.graph.input},
+        "outputs": {node.name: _shape(node) for node in model.graph.output},
+        "parameters": sum(parameters),
+        "multiply_adds": multiply_adds(spec),
+    }
 
-    The batch is the one dynamic axis. Weights lie in the file; debug data (names of source files) does not.
+
+def convert(spec: GraphSpec) -> onnx.ModelProto:
+    """The graph in ONNX.
+
+    The batch is the one dynamic axis. Weights lie in the model; debug data (names of source files) does not.
     """
     with warnings.catch_warnings():
         # torch.onnx itself calls a pytree function that it deprecates.
@@ -44,16 +59,7 @@ def write(spec: GraphSpec, folder: Path) -> dict[str, Any]:
     onnxscript.optimizer.optimize(program.model, output_size_limit=LARGEST_FOLDED)
     model = program.model_proto
     _strip(model, spec)
-    parameters = [math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT]
-    store(model)
-    onnx.checker.check_model(model, full_check=True)
-    (folder / spec.file).write_bytes(model.SerializeToString(deterministic=True))
-    return {
-        "inputs": {node.name: _shape(node) for node in model.graph.input},
-        "outputs": {node.name: _shape(node) for node in model.graph.output},
-        "parameters": sum(parameters),
-        "multiply_adds": multiply_adds(spec),
-    }
+    return model
 
 
 def multiply_adds(spec: GraphSpec) -> int:

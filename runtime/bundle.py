@@ -109,12 +109,19 @@ def read(name: str | Path) -> Bundle:
     Raises BundleError, which names the file that is missing, damaged or of a newer format.
     """
     folder = locate(name)
-    path = folder / MANIFEST
-    manifest = _read_manifest(path)
+    manifest = _read_manifest(folder / MANIFEST)
     try:
-        if set(manifest["files"]) not in (set(GRAPHS), {GENERATE}):
+        files = {file: str(facts["sha256"]) for file, facts in manifest["files"].items()}
+        if set(files) not in (set(GRAPHS), {GENERATE}):
             raise ValueError(f"files are {', '.join(GRAPHS)}, or {GENERATE} alone")
-        graphs = {file: _read_graph(folder / file, str(facts["sha256"])) for file, facts in manifest["files"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _incomplete(folder, error) from error
+    return parse(manifest, folder, {file: _read_graph(folder / file, sha256) for file, sha256 in files.items()})
+
+
+def parse(manifest: Mapping[str, Any], folder: Path, graphs: Mapping[str, bytes]) -> Bundle:
+    """The bundle of a manifest and its graphs by file name; BundleError, naming `folder`, where a part is missing."""
+    try:
         bundle = Bundle(
             name=str(manifest["name"]),
             folder=folder,
@@ -129,7 +136,7 @@ def read(name: str | Path) -> Bundle:
         )
         _check(bundle)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"{path} lacks what format {FORMAT} holds: {error!r}") from error
+        raise _incomplete(folder, error) from error
     return bundle
 
 
@@ -170,6 +177,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if manifest.get("checksum") != checksum(manifest):
         raise BundleError(f"{path} is damaged: its checksum does not fit its content")
     return manifest
+
+
+def _incomplete(folder: Path, error: Exception) -> BundleError:
+    return BundleError(f"{folder / MANIFEST} lacks what format {FORMAT} holds: {error!r}")
 
 
 def _read_graph(path: Path, sha256: str) -> bytes:

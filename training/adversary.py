@@ -62,7 +62,7 @@ class ImageCritic(Critic):
         widths = (1, 32, 48, 64)
         stages = (
             nn.Sequential(
-                nn.Conv2d(a, b, 3, padding=1, bias=False), parallel.BatchNorm2d(b), nn.LeakyReLU(0.1), nn.MaxPool2d(2)
+                nn.Conv2d(a, b, 3, padding=1, bias=False), nn.MaxPool2d(2), parallel.BatchNorm2d(b), nn.LeakyReLU(0.1)
             )
             for a, b in pairwise(widths)
         )

@@ -22,6 +22,7 @@ from training.flows import Flow
 from training.options import FlowObjective
 
 PAIRS = FlowObjective.pairs
+UNCALIBRATED_PAIRS = 4
 FIRST_TIME, LAST_TIME = 0.05, 0.95
 LIKELIHOOD_STEPS = 8
 COMPARED = 200_000  # latents x classes x elements on which the rules are compared; the exact likelihood is slow
@@ -47,7 +48,7 @@ UNCALIBRATED: dict[str, Any] = {
     "rule": "denoising",
     "likelihood_steps": LIKELIHOOD_STEPS,
     "temperatures": dict.fromkeys(RULES, 1.0),
-    "bank": asdict(plain_bank(PAIRS)),
+    "bank": asdict(plain_bank(UNCALIBRATED_PAIRS)),
     "validation": {},
 }
 

@@ -45,7 +45,7 @@ class Drawing(nn.Module):
             time = x.new_full((1,), t)
             if t < self.sampler.guidance_start or (isinstance(weight, float) and weight == 1):
                 return flow(x, time, labels)
-            found = flow(torch.cat([x, x]), time, both)
-            return sampling.guided(found[: len(x)], found[len(x) :], weight)
+            found = flow(torch.cat([x, x]), time, both).unflatten(0, (2, -1))
+            return sampling.guided(found[0], found[1], weight)
 
         return velocity

@@ -25,6 +25,7 @@ LABEL_SCALE = 3.0  # of a label's one-hot vector beside the features
 DECAY_IMAGES = 25_600  # drawn, after which the moments of what is drawn have forgotten all but 1/e
 FIRST_BATCHES, BATCH = 60, 256  # whose moments come first
 LEAST_EIGENVALUE = 1e-4
+SHRINKAGE = 0.01  # of what is drawn towards real images, lest a direction without any spread has a boundless gradient
 Draw = Callable[[Tensor], Tensor]  # labels (N,) to images (N, 1, 28, 28) in [0, 1]
 CRITIC_STEPS, CRITIC_BATCH = 300, 128  # of the critic, before it is asked
 
@@ -150,7 +151,8 @@ class FrechetLoss:
             new = [parallel.mean(moment) for moment in _moments(found.double())]
             self._moments = [torch.lerp(old, now, fresh) for old, now in zip(self._moments, new, strict=True)]
             mean, second = self._moments
-            values, vectors = torch.linalg.eigh(self._root @ (second - mean[:, None] * mean) @ self._root)
+            covariance = torch.lerp(second - mean[:, None] * mean, self._root @ self._root, SHRINKAGE)
+            values, vectors = torch.linalg.eigh(self._root @ covariance @ self._root)
             inverse_root = (vectors * values.clamp_min(LEAST_EIGENVALUE).rsqrt()) @ vectors.T
             by_covariance = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
             by_covariance -= self._root @ inverse_root @ self._root

@@ -83,17 +83,19 @@ class Flow(nn.Module):
         return self._push(Dual(x), t, labels).value
 
     def velocities(self, x: Tensor, t: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """Those of every x (N, C, 7, 7) at one time t (1,) under each of its chosen labels (N, M): (N, M, C, 7, 7).
+        """Those of x (N, K, C, 7, 7) at times t (K,), each under its row's chosen labels (N, M): (N, K, M, C, 7, 7).
 
         Without a choice they are under every class. What depends on x alone is computed once, and what depends on the
         class alone once for all x, where the backbone allows it.
         """
         classes = torch.arange(self.null_label, device=x.device)
         if isinstance(self.backbone, MlpBackbone):
-            return self._push(Dual(x[:, None]), t, classes, chosen).value
-        chosen = classes.expand(len(x), -1) if chosen is None else chosen
-        found = self(x.repeat_interleave(chosen.shape[1], 0), t, chosen.flatten())
-        return found.unflatten(0, (-1, chosen.shape[1]))
+            return self._push(Dual(x[:, :, None]), t[:, None], classes, chosen).value
+        labels = classes.expand(len(x), -1) if chosen is None else chosen
+        shape = (*x.shape[:2], labels.shape[1])
+        repeated = x[:, :, None].expand(*shape, *self.latent_shape).flatten(0, 2)
+        found = self(repeated, t[:, None].expand(shape).flatten(), labels[:, None].expand(shape).flatten())
+        return found.unflatten(0, shape)
 
     def velocity_and_divergence(self, x: Tensor, t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The velocity, shape of x, and its exact divergence (N,)."""
@@ -104,8 +106,8 @@ class Flow(nn.Module):
         return result.value, (result.tangent * directions).sum((0, 2, 3, 4))
 
     def _push(self, x: Dual, t: Tensor, labels: Tensor, rows: Tensor | None = None) -> Dual:
-        """rows: which of the labels (M,) each of the last leading axis of x goes with; all by default."""
-        time = t.view(-1, 1, 1, 1)
+        """Rows (N, M): which of the labels each x (N, K, 1, C, 7, 7) goes with at times t (K, 1); all by default."""
+        time = t[..., None, None, None]
         variance = (1 - time).square() + time.square() * self.element_variance
         inverse = variance.rsqrt()
         slope = (time * self.element_variance - (1 - time)) / variance
@@ -122,8 +124,8 @@ class Flow(nn.Module):
         return Dual(self.element_mean + total.value, total.tangent)
 
     def _condition(self, t: Tensor, labels: Tensor) -> Tensor:
-        angles = math.pi * t[:, None] * torch.arange(1, N_FREQUENCIES + 1, dtype=t.dtype, device=t.device)
-        waves = torch.cat([angles.cos(), angles.sin()], dim=1)
+        angles = math.pi * t[..., None] * torch.arange(1, N_FREQUENCIES + 1, dtype=t.dtype, device=t.device)
+        waves = torch.cat([angles.cos(), angles.sin()], dim=-1)
         hidden = self.time_layer(waves) + self.label_embedding(labels)
         return F.silu(hidden)
 
@@ -139,7 +141,7 @@ class MlpBackbone(nn.Module):
         nn.init.zeros_(self.last.weight)
 
     def forward(self, x: Dual, condition: Tensor, rows: Tensor | None = None) -> Dual:
-        """The correction of x; rows (N, M) of the condition (C, E) are those whose modulations each x takes."""
+        """The correction of x; rows (N, M) of the condition (K, C, E) are those whose modulations each x takes."""
         shape = x.value.shape[-3:]
         flat = self.flat(x.map_linear(lambda value: value.flatten(-3)), condition, rows)
         return flat.map_linear(lambda value: value.unflatten(-1, shape))
@@ -163,7 +165,9 @@ class ModulatedLinear(nn.Module):
         nn.init.zeros_(self.modulation.weight)
 
     def forward(self, x: Dual, condition: Tensor, rows: Tensor | None = None) -> Dual:
-        modulation = self.modulation(condition) if rows is None else self.modulation(condition)[rows]
+        modulation = self.modulation(condition)
+        if rows is not None:
+            modulation = modulation[:, rows].transpose(0, 1)
         scale, shift = modulation[..., : self.width], modulation[..., self.width :]
         return x + linear(self.layer, silu(scale_shift(normalise(x, (-1,)), scale, shift)))
 

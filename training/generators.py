@@ -67,6 +67,14 @@ class Generator(nn.Module):
         waves = found.unflatten(1, (self.latent_shape[0], self.frequencies, self.frequencies))
         return self.decoder(self.cosines.T @ waves @ self.cosines)
 
+    def repeated(self, noise: Tensor) -> Tensor:
+        """Noise of the same shape that has the numbers used over and over: all that a teacher sees is told."""
+        if not self.numbers:
+            return noise
+        flat = noise.flatten(1)
+        places = torch.arange(flat.shape[1], device=noise.device) % self.numbers
+        return flat[:, places].view_as(noise)
+
     def forward(self, noise: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
         """The images."""
         return pixels_of(self.logits(noise, labels, weight))

@@ -141,7 +141,7 @@ def test_two_processes_train_as_one_does(trained, root, tmp_path, training):
 def test_a_flow_of_another_autoencoder_is_refused(trained, root, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "copy")
     run(f"train --model vae --root {root} {TINY} {TINY_AUTOENCODER} --seed 9", folder, torch=True)
-    assert "another autoencoder" in error_line(run(f"generate {DEV}", folder, status=1, torch=True))
+    assert "latents of another encoder" in error_line(run(f"generate {DEV}", folder, status=1, torch=True))
 
 
 def test_damaged_checkpoints_and_latents_are_named(trained, tmp_path):
@@ -165,7 +165,7 @@ def test_other_data_sets_go_the_whole_way(tmp_path, root, dataset, backbone):
     which = f"--dataset {dataset}"
     run(f"train --model autoencoder {which} --root {root} {TINY} {TINY_AUTOENCODER} --promote", tmp_path, torch=True)
     run(f"encode-dataset --model autoencoder {which} --root {root} --latents z.safetensors", tmp_path, torch=True)
-    flow = f"train --model flow --autoencoder autoencoder {which} --latents z.safetensors"
+    flow = f"train --model flow --autoencoder autoencoder {which} --latents z.safetensors --pairs 4"
     run(f"{flow} {TINY} {backbone} --n_layers 1 --promote", tmp_path, torch=True)
     run(f"export --model autoencoder {which}", tmp_path, torch=True)
     run(f"generate {which} --labels 0 9 --output page.png --height 1", tmp_path)

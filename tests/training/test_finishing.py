@@ -6,7 +6,7 @@ from torch import nn
 
 from training.adversary import Adversary, ImageCritic
 from training.drawing import Drawing
-from training.finishing import FrechetLoss, RandomDrawing
+from training.finishing import SHRINKAGE, FrechetLoss, RandomDrawing
 from training.flows import Flow
 from training.options import Sampling
 
@@ -64,6 +64,20 @@ def test_the_frechet_loss_pulls_samples_to_the_real_images():
     before = distance()
     learn(drawing, labels, loss, 60)
     assert distance() < 0.3 * before
+
+
+def test_images_without_any_spread_have_a_bounded_gradient():
+    torch.manual_seed(0)
+    labels = torch.arange(600) % CLASSES
+    images = torch.randint(256, (600, 1, 4, 4), dtype=torch.uint8).repeat_interleave(7, 2).repeat_interleave(7, 3)
+    loss = FrechetLoss(Averages(), images, labels)
+    grey = torch.full((600, 1, 28, 28), 0.5)
+    loss.start([(grey, labels)])
+    apart = (grey + 0.1 * (images.float() / 255 - 0.5)).requires_grad_()
+    loss(apart, labels).backward()
+    pixels = 49 * len(labels)  # to an average, of which the loss is the mean
+    farthest, of_pixels = 0.5, 10.0  # in features
+    assert apart.grad.abs().max() * pixels < 2 * farthest * of_pixels / SHRINKAGE**0.5
 
 
 def test_the_frechet_loss_goes_on_from_its_state():

@@ -131,6 +131,14 @@ def test_generators_draw_images_that_depend_on_all_they_are_given(arguments):
     torch.testing.assert_close(model(noise, labels, 5 * weight + 5), model(noise, labels, torch.full((2,), 3.0)))
 
 
+def test_a_generator_draws_the_same_of_noise_that_repeats_what_it_uses():
+    model = Generator(numbers=10, frequencies=5).eval()
+    noise, labels, weight = torch.randn(3, 1, 7, 7), torch.tensor([0, 4, 9]), torch.ones(3)
+    repeated = model.repeated(noise)
+    torch.testing.assert_close(model(repeated, labels, weight), model(noise, labels, weight))
+    torch.testing.assert_close(repeated.flatten(1)[:, 40:], noise.flatten(1)[:, :9])
+
+
 @pytest.mark.parametrize(
     "arguments", [{"numbers": 50, "frequencies": 2}, {"numbers": 4}, {"frequencies": 8, "numbers": 4}]
 )

@@ -14,7 +14,7 @@ from onnx import TensorProto
 from torch.utils.flop_counter import FlopCounterMode
 
 from export.graphs import GraphSpec
-from export.storage import store
+from export.storage import shorten_names, store
 
 OPSET = 18
 LARGEST_FOLDED = 1024  # elements of a constant that takes the place of what computes it; larger ones loading folds
@@ -25,6 +25,7 @@ def write(spec: GraphSpec, folder: Path) -> dict[str, Any]:
     model = convert(spec)
     parameters = [math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT]
     store(model)
+    shorten_names(model)
     onnx.checker.check_model(model, full_check=True)
     (folder / spec.file).write_bytes(model.SerializeToString(deterministic=True))
     return {

@@ -7,6 +7,7 @@ the operators that widen them into constants, so that running costs what it cost
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Literal, get_args
 
 import numpy as np
@@ -52,6 +53,27 @@ def store(model: onnx.ModelProto) -> None:
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(kept)
     graph.node.extend([*nodes, *before])
+
+
+def shorten_names(model: onnx.ModelProto) -> None:
+    """Give every value but the graph's inputs and outputs a name of one to three characters."""
+    graph = model.graph
+    short = {node.name: node.name for node in (*graph.input, *graph.output)} | {"": ""}
+    counter = itertools.count()
+
+    def shortened(name: str) -> str:
+        while name not in short:
+            candidate = np.base_repr(next(counter), 36).lower()
+            if candidate not in short.values():
+                short[name] = candidate
+        return short[name]
+
+    for tensor in graph.initializer:
+        tensor.name = shortened(tensor.name)
+    for node in graph.node:
+        node.ClearField("name")
+        node.input[:] = [shortened(name) for name in node.input]
+        node.output[:] = [shortened(name) for name in node.output]
 
 
 def rounded_network(network: Network, storage: Storage) -> Network:

@@ -1,7 +1,7 @@
 """Finishing: what a flow draws through its few-step sampler and the decoder is pulled towards real images.
 
 Two losses say where to: the Frechet distance in a classifier's features, and a critic that learns to tell the images
-from real ones. The flow and the decoder learn from both.
+from real ones. The flow and the decoder learn from them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from runtime.tracking import Tracker, untracked
 from training import parallel
 from training.adversary import Adversary, ImageCritic
 from training.drawing import Drawing
+from training.loop import Stateful
 from training.options import DrawingObjective
 from training.perception import EmbeddingNetwork, train_classifier
 
@@ -63,24 +64,24 @@ class Finishing:
     ) -> None:
         """Real images are uint8 (N, 1, 28, 28), on the device where all of it lies; not fresh: a state follows."""
         self._objective = objective
-        self._features = EmbeddingNetwork(classes)
-        train_classifier(self._features, images, labels, FEATURE_STEPS if fresh else 0, FEATURE_BATCH, track)
-        self._frechet = FrechetLoss(self._features, images, labels, track)
-        self._adversary = Adversary(ImageCritic(classes), images.device)
+        self._learners: dict[str, Stateful] = {}
+        if objective.frechet_weight:
+            self._features = EmbeddingNetwork(classes)
+            train_classifier(self._features, images, labels, FEATURE_STEPS if fresh else 0, FEATURE_BATCH, track)
+            self._frechet = FrechetLoss(self._features, images, labels, track)
+            self._learners |= {"features": self._features, "frechet": self._frechet}
+        if objective.adversarial_weight:
+            self._adversary = Adversary(ImageCritic(classes), images.device)
+            self._learners["adversary"] = self._adversary
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run would be another without."""
-        return {
-            "features": self._features.state_dict(),
-            "frechet": self._frechet.state_dict(),
-            "adversary": self._adversary.state_dict(),
-        }
+        return {name: learner.state_dict() for name, learner in self._learners.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state that state_dict gave."""
-        self._features.load_state_dict(state["features"])
-        self._frechet.load_state_dict(state["frechet"])
-        self._adversary.load_state_dict(state["adversary"])
+        for name, learner in self._learners.items():
+            learner.load_state_dict(state[name])
 
     @torch.no_grad()
     def start(self, draw: Draw, images: Tensor, labels: Tensor, track: Tracker = untracked) -> None:
@@ -89,9 +90,9 @@ class Finishing:
             self._start(draw, images, labels, track)
 
     def _start(self, draw: Draw, images: Tensor, labels: Tensor, track: Tracker) -> None:
-        rows = torch.randint(len(labels), (FIRST_BATCHES, BATCH), device=labels.device)
-        parts = [(draw(labels[each]), labels[each]) for each in track(rows, FIRST_BATCHES, "drawing")]
-        self._frechet.start(parts)
+        if self._objective.frechet_weight:
+            rows = torch.randint(len(labels), (FIRST_BATCHES, BATCH), device=labels.device)
+            self._frechet.start([(draw(labels[each]), labels[each]) for each in track(rows, FIRST_BATCHES, "drawing")])
         if self._objective.adversarial_weight:
             rows = torch.randint(len(labels), (CRITIC_STEPS, CRITIC_BATCH), device=labels.device)
             for each in track(rows, CRITIC_STEPS, "critic"):
@@ -101,10 +102,13 @@ class Finishing:
     def __call__(self, drawn: Tensor, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Scalars for images drawn, (N, 1, 28, 28) in [0, 1], and real ones, uint8, of the same labels (N,).
 
-        "frechet" has the gradient of the Frechet distance, "drawing" is the weighted sum of both losses.
+        "frechet" has the gradient of the Frechet distance, "drawing" is the weighted sum of the losses that count.
         """
-        losses = {"frechet": self._frechet(drawn, labels)}
-        total = self._objective.frechet_weight * losses["frechet"]
+        losses: dict[str, Tensor] = {}
+        total = torch.zeros((), device=drawn.device)
+        if self._objective.frechet_weight:
+            losses["frechet"] = self._frechet(drawn, labels)
+            total = total + self._objective.frechet_weight * losses["frechet"]
         if self._objective.adversarial_weight:
             losses["adversarial"] = self._adversary.loss(images.float() / 255, drawn, labels)
             total = total + self._objective.adversarial_weight * losses["adversarial"]

@@ -124,6 +124,9 @@ def test_graphs_carry_no_path_and_no_debug_data(gaussian_bundle):
         assert [node.type.tensor_type.shape.dim[0].dim_param for node in model.graph.input] == ["batch"] * len(
             model.graph.input
         )
+        outside = {node.name for node in (*model.graph.input, *model.graph.output)}
+        inside = {name for node in model.graph.node for name in (*node.input, *node.output)} - outside
+        assert max(map(len, inside)) <= 3
 
 
 def test_counts_of_a_known_layer(tmp_path):

@@ -84,7 +84,7 @@ class _Stages:
         table, dataset = self.recipe["autoencoder"], self.common["dataset"]
         other = table.get("from")
         if other is None:
-            self._train("autoencoder", kind)
+            self._train("autoencoder", table, kind)
         elif parallel.is_first():
             _note(f"{self.name}: taking the {kind} of {other}")
             if not (self.run.resume and checkpoints.has_encoder_of(other, dataset.model_name, kind)):
@@ -96,23 +96,24 @@ class _Stages:
 
     def flow(self, kind: str) -> None:
         """Train the flow, tune and finish it."""
-        self._train("flow", "flow", autoencoder=kind)
+        self._train("flow", self.recipe["flow"], "flow", autoencoder=kind)
         for stage in ("tuning", "finishing"):
             if stage in self.recipe:
-                self._train(stage, "flow", autoencoder=kind, initial="dev", sampler=self.sampler)
+                table = self.recipe[stage]
+                self._train(stage, table, "flow", autoencoder=kind, initial="dev", sampler=self.sampler)
 
     def generator(self, kind: str, teacher: Version) -> None:
-        """Distil a generator, and finish it."""
-        of_both: dict[str, Any] = {"autoencoder": kind, "teacher_version": teacher, "sampler": self.sampler}
-        self._train("distillation", "generator", **of_both)
-        if "generator_finishing" in self.recipe:
-            self._train("generator_finishing", "generator", **of_both, initial="dev")
+        """Distil a generator, and finish it in as many trainings as there are tables."""
+        of_all: dict[str, Any] = {"autoencoder": kind, "teacher_version": teacher, "sampler": self.sampler}
+        self._train("distillation", self.recipe["distillation"], "generator", **of_all)
+        for table in self.recipe.get("generator_finishing", []):
+            self._train("generator finishing", table, "generator", **of_all, initial="dev")
 
-    def _train(self, stage: str, model: str, **more: Any) -> None:
+    def _train(self, stage: str, table: dict[str, Any], model: str, **more: Any) -> None:
         if self.line:
             _note(self.line)
-        _note(f"{self.name}: {stage.replace('_', ' ')}")
-        table = self.recipe[stage] | {"model": model}
+        _note(f"{self.name}: {stage}")
+        table = table | {"model": model}
         if "sampler" in table:
             more["sampler"] = replace(more["sampler"], **table.pop("sampler"))
         self.line = train(_training(table, self.run, **self.common, **more), promote=False)

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, cast
+from typing import BinaryIO, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,8 @@ from .errors import DataError, MissingDataError
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
-Size = Literal["base", "tiny", "nano"]
-SIZES: tuple[Size, ...] = ("base", "tiny", "nano")
+Size = Literal["base", "fast", "tiny", "nano"]
+SIZES: tuple[Size, ...] = get_args(Size)
 IMAGE_SIZE = 28
 # Every eleventh training image is held out for validation. The stride is odd because MNIST's training file alternates
 # between its two groups of writers.

@@ -64,7 +64,7 @@ n_layers = 1
 dim2 = 4
 dim3 = 2
 n_blocks = 1
-[generator_finishing]
+[[generator_finishing]]
 total_epochs = 1
 batch_size = 64
 regression_weight = 0.1

@@ -23,10 +23,10 @@ from runtime.datasets import Dataset
 Result = dict[str, Any]
 
 
-def bench(dataset: Dataset, threads: Sequence[int], to_disk: int, plot: Path | None, as_json: bool) -> str:
+def bench(dataset: Dataset, threads: Sequence[int], to_disk: int | None, plot: Path | None, as_json: bool) -> str:
     """Measure; returns tables, or one JSON object.
 
-    threads: numbers of them to measure with; to_disk: images to write to an archive (0: none).
+    threads: numbers of them to measure with; to_disk: images to write to an archive, if any.
     """
     if plot is not None:
         plots.require_matplotlib()
@@ -68,7 +68,7 @@ def _with_threads(folder: Path, threads: int) -> Result:
     from evaluation import torch_benchmark
 
     torch.set_num_threads(threads)
-    compiled = _compiles()
+    compiled = model.bundle.reading is not None and _compiles()
     tasks = torch_benchmark.sde_tasks(model, PAGE, compiled)
     medians = {each: float(np.median(times)) * 1000 for each, times in interleaved(tasks).items()}
     slowest = medians["reference's shape, eager PyTorch"]
@@ -96,8 +96,13 @@ def _tables(result: Result) -> list[str]:
         ", ".join(f"{each}: {count:,} multiply-adds" for each, count in result["multiply_adds"].items()),
         ", ".join(f"{file} {size:,.0f} KB" for file, size in result["kilobytes"].items()),
     ]
+    uses = list(result["multiply_adds"])
     for threads, found in result["threads"].items():
-        lines += ["", f"{threads} threads, matrix peak {found['matrix_peak_gflops']:,.0f} GFLOP/s", *_in_process(found)]
+        lines += [
+            "",
+            f"{threads} threads, matrix peak {found['matrix_peak_gflops']:,.0f} GFLOP/s",
+            *_in_process(found, uses),
+        ]
     lines += ["", "whole processes"]
     for each, of in result["processes"].items():
         seconds, megabytes = ("", "") if each == "ratio" else (" s", " MB")
@@ -105,11 +110,10 @@ def _tables(result: Result) -> list[str]:
     return [*lines, *(_to_disk(result["to_disk"]) if "to_disk" in result else [])]
 
 
-def _in_process(found: Result) -> list[str]:
-    """What was measured with one number of threads."""
+def _in_process(found: Result, shown: Sequence[str]) -> list[str]:
+    """What was measured with one number of threads, of the uses shown."""
     lines = ["  " + ", ".join(f"{each} {s * 1000:,.1f} ms" for each, s in found["start_seconds"].items())]
     lines += [f"  {each:26s} {t['p50']:9.3f} ms, p95 {t['p95']:9.3f}" for each, t in found["latency_ms"].items()]
-    shown = [each for each in ("generate", "classify") if f"{each} a second" in found["throughput"][0]]
     lines.append("   batch" + "".join(f"  {each + ' a second':>17s}  of peak" for each in shown))
     lines += [
         f"  {row['batch']:6,}"

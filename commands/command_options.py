@@ -186,8 +186,6 @@ def bench_options(command: Command) -> Command:
         click.option(
             "--to-disk",
             type=click.IntRange(LEAST_TO_DISK),
-            default=0,
-            metavar="INTEGER",
             help="Write so many images to an archive, too.  [default: none]",
         ),
         plot_option("Draw throughput"),

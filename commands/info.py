@@ -93,7 +93,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             f"  trained   {_trained(facts['provenance'])}",
         ]
         lines += [
-            f"  {file:16s} {of['bytes']:>9,} bytes, {of['parameters']:>7,} parameters, "
+            f"  {file:16s} {of['bytes']:>9,} bytes, {of['parameters']:>7,} constants, "
             f"{of['multiply_adds']:>9,} multiply-adds a row, {of['largest_error']:.0e} off torch"
             for file, of in facts["files"].items()
         ]

@@ -58,7 +58,7 @@ def opened(choice: Choice, flow_needed: bool = True) -> runtime.Model:
     source = _source(choice)
     from export.bundles import temporary_bundle
 
-    note(f"exporting the {choice.version} checkpoint of {choice.dataset.model_name} to a temporary bundle")
+    note(f"exporting the {choice.version} checkpoint of {choice.dataset.model_name} in memory, which takes seconds")
     return runtime.Model(temporary_bundle(source, flow_needed), settings)
 
 

@@ -71,7 +71,7 @@ def dataset_options(command: Command) -> Command:
             type=click.Choice(datasets.SIZES),
             default="base",
             show_default=True,
-            help="Of the models: fast and nano only generate, in one evaluation; tiny classifies, too.",
+            help="Of the models. The shipped fast and nano only generate, in one evaluation; the others classify, too.",
         ),
     )
 

@@ -31,7 +31,7 @@ FIGURES = {
     "coverage": ("coverage", "generate"),
     "accuracy": ("accuracy", "classify"),
 }
-COSTS = {"parameters": "weights", "bytes": "kilobytes", "multiply_adds": "multiply-adds"}
+COSTS = {"parameters": "weights in all", "bytes": "kilobytes", "multiply_adds": "multiply-adds"}
 
 
 def require_matplotlib() -> None:
@@ -67,17 +67,17 @@ def draw_ladder(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     grid = figure.subplots(len(FIGURES), len(COSTS), sharey="row", sharex="col")
     for row, (figure_name, (title, use)) in zip(grid, FIGURES.items(), strict=True):
         for axes, (cost, unit) in zip(row, COSTS.items(), strict=True):
-            for dataset in sorted({facts["dataset"] for facts in found}):
+            for index, dataset in enumerate(sorted({facts["dataset"] for facts in found})):
                 points = sorted(_points([f for f in found if f["dataset"] == dataset], cost, figure_name, use))
-                (line,) = axes.plot(*zip(*points, strict=True), "o-", label=dataset) if points else (None,)
+                axes.plot([x for x, _ in points], [y for _, y in points], "o-", color=f"C{index}", label=dataset)
                 x, y = _reference(dataset, cost, use), REFERENCE.get(dataset, {}).get(figure_name)
-                if line is not None and x is not None and y is not None:
-                    axes.plot(x, y, "x", color=line.get_color(), markersize=9, label=f"{dataset}, the reference")
+                if x is not None and y is not None:
+                    axes.plot(x, y, "x", color=f"C{index}", markersize=9, label=f"{dataset}, the reference")
             axes.set_xscale("log")
             if figure_name == "frechet_multiple":
                 axes.set_yscale("log")
             axes.grid(alpha=0.3)
-            axes.set_xlabel(f"{unit}, to {use}")
+            axes.set_xlabel(unit if cost == "parameters" else f"{unit}, to {use}")
         row[0].set_ylabel(title)
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3)
@@ -88,7 +88,7 @@ def _points(found: Sequence[Mapping[str, Any]], cost: str, figure: str, use: str
     """A cost and a figure of every bundle that has both."""
     scale = 1 / 1024 if cost == "bytes" else 1
     return [
-        (facts["files"][f"{use}.onnx"][cost] * scale, facts["measured"][figure])
+        ((facts if cost == "parameters" else facts["files"][f"{use}.onnx"])[cost] * scale, facts["measured"][figure])
         for facts in found
         if f"{use}.onnx" in facts["files"] and figure in facts["measured"]
     ]

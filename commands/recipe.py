@@ -106,7 +106,10 @@ class _Stages:
         """Distil a generator, and finish it in as many trainings as there are tables."""
         of_all: dict[str, Any] = {"autoencoder": kind, "teacher_version": teacher, "sampler": self.sampler}
         self._train("distillation", self.recipe["distillation"], "generator", **of_all)
-        for table in self.recipe.get("generator_finishing", []):
+        finishings = self.recipe.get("generator_finishing", [])
+        if not isinstance(finishings, list):
+            raise DataError(f"recipe {self.name}: generator_finishing is a list of tables, [[generator_finishing]]")
+        for table in finishings:
             self._train("generator finishing", table, "generator", **of_all, initial="dev")
 
     def _train(self, stage: str, table: dict[str, Any], model: str, **more: Any) -> None:

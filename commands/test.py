@@ -37,15 +37,15 @@ def test(
     The confusion matrix is drawn at `confusion`, where that is given; against: data sets, or NOISE, from which
     the log-density is to tell the test images.
     """
-    strangers = {name: _stranger(name, root) for name in against}
-
-    data = load_data(choice.dataset, root, "test")
     model = opened(choice)
+    bundle = model.bundle
+    rule = rule or bundle.classifier.rule
+    data = load_data(choice.dataset, root, "test")
     result = measure_accuracy(model, data, rule, batch_size, track)
     result["log_likelihood"] = measure_likelihood(model, data, track=track)
-    if strangers:
+    if against:
+        strangers = {name: _stranger(name, root) for name in against}
         result["separation"] = measure_separation(model, data.images, strangers, track=track)
-    bundle = model.bundle
     if confusion is not None:
         picture = draw_confusion(np.array(result["confusion"]), bundle.classes)
         pictures.save_png(picture, confusion, {"bundle": bundle.name, "checksum": bundle.checksum})
@@ -94,9 +94,9 @@ def _lines(result: dict[str, Any]) -> list[str]:
 def test_reconstruction(choice: Choice, root: Path, height: int, width: int, scale: float, output: Path | None) -> str:
     """Write a page of test images, each beside its reconstruction; returns a line that says where."""
     check_page(height, 2 * width, scale)
+    model = opened(choice, flow_needed=False)
     data = load_data(choice.dataset, root, "test")
     count = min(height * width, len(data.images))
-    model = opened(choice, flow_needed=False)
     originals = data.images[:count]
     pairs = np.stack([originals, model.reconstruct(originals)], axis=1).reshape(-1, *originals.shape[1:])
     parameters: dict[str, Any] = {"bundle": model.bundle.name, "checksum": model.bundle.checksum, "images": count}

@@ -19,7 +19,8 @@ draw EMNIST-balanced --dataset EMNIST --split balanced
 draw EMNIST-byclass --dataset EMNIST --split byclass
 draw FashionMNIST --dataset FashionMNIST
 
-for size in fast nano; do
+for size in fast tiny nano; do
   python cli.py generate --dataset MNIST --size "$size" --output "docs/MNIST-$size.png"
 done
+python cli.py generate --dataset EMNIST --size nano --output docs/EMNIST-balanced-nano.png
 python cli.py info --plot docs/ladder.png  # of what `evaluate --record` put into the manifests

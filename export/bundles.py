@@ -156,6 +156,7 @@ def _generator_plan(source: Source, defaults: Sampling, storage: Storage) -> _Pl
     plain = rounded_network(fold_batch_norms(network), storage)
     classes = len(source.dataset.classes)
     trained = sources.provenance_of(source.generator_path, checkpoint)
+    provenance = {name: trained[name] for name in ("sha256", "total_epochs", "teacher")}
     manifest = {
         "dataset": _facts(source.dataset, [1 / classes] * classes),
         "storage": storage,
@@ -163,7 +164,7 @@ def _generator_plan(source: Source, defaults: Sampling, storage: Storage) -> _Pl
         "parameters": sum(p.numel() for p in network.parameters()),
         "defaults": {"weight": defaults.weight, "sampler": "few"},
         "generator": GENERATOR_WEIGHTS,
-        "provenance": {"generator": {name: trained[name] for name in ("sha256", "total_epochs", "teacher")}},
+        "provenance": {"generator": provenance | _before(trained), "versions": _versions()},
     }
     checked = network if storage == "float32" else plain
     return _Plan(manifest, [(generator_graph(plain), generator_graph(checked))])
@@ -177,6 +178,12 @@ def _facts(dataset: Dataset, prior: list[float]) -> dict[str, Any]:
         "classes": list(dataset.classes),
         "prior": prior,
     }
+
+
+def _before(description: dict[str, Any]) -> dict[str, Any]:
+    """How long the trainings were that one went on from, of a bundle whose manifest is to be short."""
+    before = description.get("before")
+    return {"before": {"total_epochs": before["total_epochs"], **_before(before)}} if before else {}
 
 
 def _versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import string
 from typing import Literal, get_args
 
 import numpy as np
@@ -56,16 +57,19 @@ def store(model: onnx.ModelProto) -> None:
 
 
 def shorten_names(model: onnx.ModelProto) -> None:
-    """Give every value but the graph's inputs and outputs a name of one to three characters."""
+    """Give every value but the graph's inputs and outputs a name of one to three letters."""
     graph = model.graph
     short = {node.name: node.name for node in (*graph.input, *graph.output)} | {"": ""}
-    counter = itertools.count()
+    letters = (
+        "".join(some)
+        for length in itertools.count(1)
+        for some in itertools.product(string.ascii_letters, repeat=length)
+    )
+    unused = (name for name in letters if name not in short)
 
     def shortened(name: str) -> str:
-        while name not in short:
-            candidate = np.base_repr(next(counter), 36).lower()
-            if candidate not in short.values():
-                short[name] = candidate
+        if name not in short:
+            short[name] = next(unused)
         return short[name]
 
     for tensor in graph.initializer:

@@ -66,10 +66,10 @@ class Finishing:
         self._objective = objective
         self._learners: dict[str, Stateful] = {}
         if objective.frechet_weight:
-            self._features = EmbeddingNetwork(classes)
-            train_classifier(self._features, images, labels, FEATURE_STEPS if fresh else 0, FEATURE_BATCH, track)
-            self._frechet = FrechetLoss(self._features, images, labels, track)
-            self._learners |= {"features": self._features, "frechet": self._frechet}
+            features = EmbeddingNetwork(classes)
+            train_classifier(features, images, labels, FEATURE_STEPS if fresh else 0, FEATURE_BATCH, track)
+            self._frechet = FrechetLoss(features, images, labels, track)
+            self._learners |= {"features": features, "frechet": self._frechet}
         if objective.adversarial_weight:
             self._adversary = Adversary(ImageCritic(classes), images.device)
             self._learners["adversary"] = self._adversary
@@ -102,7 +102,7 @@ class Finishing:
     def __call__(self, drawn: Tensor, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Scalars for images drawn, (N, 1, 28, 28) in [0, 1], and real ones, uint8, of the same labels (N,).
 
-        "frechet" has the gradient of the Frechet distance, "drawing" is the weighted sum of the losses that count.
+        "frechet", where it has weight, has the gradient of the Frechet distance; "drawing" is the weighted sum.
         """
         losses: dict[str, Tensor] = {}
         total = torch.zeros((), device=drawn.device)
@@ -119,7 +119,7 @@ class FrechetLoss:
     """How to change images for the Frechet distance of their features, beside the label, to real ones' to fall.
 
     With the label there, every class has its own mean. Statistics are of the whole population (arXiv 2604.28190):
-    the loss is each image's share of the gradient.
+    the loss is each image's share of the gradient. What is drawn counts as if SHRINKAGE of it were as real images are.
     """
 
     def __init__(self, features: EmbeddingNetwork, images: Tensor, labels: Tensor, track: Tracker = untracked) -> None:

@@ -106,7 +106,10 @@ class Flow(nn.Module):
         return result.value, (result.tangent * directions).sum((0, 2, 3, 4))
 
     def _push(self, x: Dual, t: Tensor, labels: Tensor, rows: Tensor | None = None) -> Dual:
-        """Rows (N, M): which of the labels each x (N, K, 1, C, 7, 7) goes with at times t (K, 1); all by default."""
+        """At x (N, C, 7, 7), t (N,) and labels (N,); or at x (N, K, 1, C, 7, 7), t (K, 1) and labels (M,).
+
+        rows (N, R): in the second case, which of the labels each x goes with; all by default.
+        """
         time = t[..., None, None, None]
         variance = (1 - time).square() + time.square() * self.element_variance
         inverse = variance.rsqrt()
@@ -141,7 +144,7 @@ class MlpBackbone(nn.Module):
         nn.init.zeros_(self.last.weight)
 
     def forward(self, x: Dual, condition: Tensor, rows: Tensor | None = None) -> Dual:
-        """The correction of x; rows (N, M) of the condition (K, C, E) are those whose modulations each x takes."""
+        """The correction of x; rows (N, R) of the condition (K, M, E) are those whose modulations each x takes."""
         shape = x.value.shape[-3:]
         flat = self.flat(x.map_linear(lambda value: value.flatten(-3)), condition, rows)
         return flat.map_linear(lambda value: value.unflatten(-1, shape))

@@ -38,7 +38,7 @@ def trained(tmp_path_factory, root):
 def test_dev_checkpoints_generate_and_test(trained, root):
     result = run(f"generate {DEV} --height 1 --width 2 --output dev.png", trained, torch=True)
     assert (trained / "dev.png").is_file()
-    assert "temporary bundle" in result.stderr
+    assert "in memory" in result.stderr
     found = json.loads(run(f"test {DEV} --root {root} --json", trained, torch=True).stdout)
     assert found["model_version"] == "dev"
     assert "kl" in found["losses"]

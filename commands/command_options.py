@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
-from commands.options import Command, Number, OutputFile, all_of, grid_options, latents_option, output_option
+from commands.options import (
+    FOLDER,
+    THREADS,
+    Command,
+    Number,
+    OutputFile,
+    all_of,
+    grid_options,
+    latents_option,
+    output_option,
+)
 from runtime.bayes import RULES
 from runtime.datasets import NAMES
 
@@ -149,9 +158,7 @@ def training_options(command: Command) -> Command:
         ),
         click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
         click.option("--recipe", metavar="NAME", help="Run all stages of a shipped model's recipe instead."),
-        click.option(
-            "--threads", type=click.IntRange(1, 1024), help="Threads of torch.  [default: torch's own choice]"
-        ),
+        click.option("--threads", type=THREADS, help="Threads of torch.  [default: torch's own choice]"),
     )
 
 
@@ -161,7 +168,7 @@ def export_options(command: Command) -> Command:
         command,
         click.option(
             "--output",
-            type=click.Path(path_type=Path, file_okay=False),
+            type=FOLDER,
             help="Folder of the bundle.  [default: models_onnx/NAME]",
         ),
         click.option(
@@ -178,7 +185,7 @@ def bench_options(command: Command) -> Command:
         command,
         click.option(
             "--threads",
-            type=click.IntRange(1, 1024),
+            type=THREADS,
             multiple=True,
             metavar="N...",
             help="Numbers of threads to measure with.  [default: 1 and all cores]",

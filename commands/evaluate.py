@@ -21,7 +21,7 @@ from evaluation.evaluator import WHICH, Evaluator, shipped
 from evaluation.pictures import draw_nearest
 from evaluation.samples import FIGURES, Judge, Memorisation
 from runtime import images as pictures
-from runtime.bundle import MANIFEST, record_measurements
+from runtime.bundle import record_measurements
 from runtime.datasets import LabelledImages, Part
 
 Figures = dict[str, float]
@@ -46,7 +46,7 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
         require_training()
     model = opened(choice)
     checked_way(model.bundle, settings)
-    if extent.record and not (model.bundle.folder / MANIFEST).is_file():
+    if extent.record and not model.bundle.manifest["files"]:
         raise click.UsageError("--record goes with a bundle: export the checkpoints first.")
     wanted, train = load_data(choice.dataset, root, extent.part), load_data(choice.dataset, root, "train")
     evaluators = {which: Evaluator(choice.dataset, which, choice.threads) for which in shipped(choice.dataset)}

@@ -16,6 +16,8 @@ from runtime.settings import Way, way_of
 
 # Those of runtime.settings.Sampling.
 SAMPLING = ("sampler", "weight", "guidance_start", "diffusion", "steps")
+FOLDER = click.Path(path_type=Path, file_okay=False)
+THREADS = click.IntRange(1, 1024)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -82,7 +84,7 @@ def data_options(command: Command) -> Command:
         command,
         click.option(
             "--root",
-            type=click.Path(path_type=Path, file_okay=False),
+            type=FOLDER,
             default="data",
             show_default=True,
             help="Folder of the data sets.",
@@ -211,9 +213,7 @@ batch_size_option = click.option(
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="[auto|cpu|cuda|...]", help="auto: a GPU if there is one."
 )
-threads_option = click.option(
-    "--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Threads of onnxruntime."
-)
+threads_option = click.option("--threads", type=THREADS, default=1, show_default=True, help="Threads of onnxruntime.")
 seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 autoencoder_version_option = click.option(

@@ -62,7 +62,7 @@ def export_bundle(
                 "largest_error": verify.check_graph(reference, content),
                 **facts,
             }
-        manifest = {"format": bundles.FORMAT, "name": folder.name, "measured": {}, **plan.manifest, "files": files}
+        manifest = plan.whole(folder.name, files)
         bundles.write_manifest(aside, manifest)
         references = [reference for _, reference in plan.graphs]
         used = {} if source.only_generates else verify.check_use(bundles.read(aside), references)
@@ -80,9 +80,7 @@ def temporary_bundle(source: Source, with_flow: bool = True) -> Bundle:
     Without its flow it only encodes and decodes; an untrained flow takes that one's place.
     """
     plan = _plan(source, Sampling(), "float32", with_flow)
-    manifest = {
-        "format": bundles.FORMAT, "name": source.dataset.model_name, "measured": {}, **plan.manifest, "files": {},
-    }  # fmt: skip
+    manifest = plan.whole(source.dataset.model_name, files={})
     return bundles.parse(manifest | {"checksum": bundles.checksum(manifest)}, NOWHERE, _OnDemand(plan.graphs))
 
 
@@ -92,6 +90,10 @@ class _Plan:
 
     manifest: Manifest
     graphs: Sequence[tuple[GraphSpec, GraphSpec]]
+
+    def whole(self, name: str, files: Manifest) -> Manifest:
+        """The manifest of the bundle of this name, with what is said of its files."""
+        return {"format": bundles.FORMAT, "name": name, "measured": {}, **self.manifest, "files": files}
 
 
 class _OnDemand(Mapping[str, bytes]):
@@ -117,6 +119,7 @@ class _OnDemand(Mapping[str, bytes]):
 
 
 def _plan(source: Source, defaults: Sampling, storage: Storage, with_flow: bool = True) -> _Plan:
+    """What the bundle of a source will be; arguments as for export_bundle and temporary_bundle."""
     if source.only_generates:
         return _generator_plan(source, defaults, storage)
     parts = sources.read(source, with_flow)

@@ -23,7 +23,7 @@ from runtime.datasets import NAMES
 # Flags of `train` that are fields of training.options.Options.
 RUN = (
     "lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay",
-    "precision", "compile", "clip", "shift", "patience", "resume", "seed", "num_workers",
+    "precision", "compile", "clip", "shift", "distort", "patience", "resume", "seed", "num_workers",
 )  # fmt: skip
 # And those that are fields of commands.train.Training as they are.
 TRAINING = (
@@ -148,6 +148,13 @@ def training_options(command: Command) -> Command:
             show_default=True,
             help="Move training images at random, by up to so many pixels: those that an autoencoder learns, or by "
             "which a flow learns to classify.",
+        ),
+        click.option(
+            "--distort",
+            type=Number(0, 1),
+            default=0.0,
+            show_default=True,
+            help="Turn the same images at random, by up to so many radians, and shear and scale them by as much.",
         ),
         click.option(
             "--patience",

@@ -95,28 +95,30 @@ class _Stages:
         parallel.wait()
 
     def flow(self, kind: str) -> None:
-        """Train the flow, tune and finish it."""
-        self._train("flow", self.recipe["flow"], "flow", autoencoder=kind)
-        for stage in ("tuning", "finishing"):
-            if stage in self.recipe:
-                table = self.recipe[stage]
-                self._train(stage, table, "flow", autoencoder=kind, initial="dev", sampler=self.sampler)
+        """Train the flow, and go on from it in as many trainings as there are flow_stages."""
+        of_all: dict[str, Any] = {"autoencoder": kind, "sampler": self.sampler}
+        self._train("flow", self.recipe["flow"], "flow", **of_all)
+        for table in self._tables("flow_stages"):
+            self._train(table["name"], table, "flow", **of_all, initial="dev")
 
     def generator(self, kind: str, teacher: Version) -> None:
-        """Distil a generator, and finish it in as many trainings as there are tables."""
+        """Distil a generator, and go on from it in as many trainings as there are generator_stages."""
         of_all: dict[str, Any] = {"autoencoder": kind, "teacher_version": teacher, "sampler": self.sampler}
         self._train("distillation", self.recipe["distillation"], "generator", **of_all)
-        finishings = self.recipe.get("generator_finishing", [])
-        if not isinstance(finishings, list):
-            raise DataError(f"recipe {self.name}: generator_finishing is a list of tables, [[generator_finishing]]")
-        for table in finishings:
-            self._train("generator finishing", table, "generator", **of_all, initial="dev")
+        for table in self._tables("generator_stages"):
+            self._train(table["name"], table, "generator", **of_all, initial="dev")
+
+    def _tables(self, name: str) -> list[dict[str, Any]]:
+        tables = self.recipe.get(name, [])
+        if not isinstance(tables, list) or not all("name" in table for table in tables):
+            raise DataError(f"recipe {self.name}: {name} is a list of tables, [[{name}]], each with a name")
+        return tables
 
     def _train(self, stage: str, table: dict[str, Any], model: str, **more: Any) -> None:
         if self.line:
             _note(self.line)
         _note(f"{self.name}: {stage}")
-        table = table | {"model": model}
+        table = {key: value for key, value in table.items() if key != "name"} | {"model": model}
         if "sampler" in table:
             more["sampler"] = replace(more["sampler"], **table.pop("sampler"))
         self.line = train(_training(table, self.run, **self.common, **more), promote=False)

@@ -7,6 +7,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training import parallel
+from training.options import Options
+
+
+def augmented(images: Tensor, options: Options) -> Tensor:
+    """Pixels (N, 1, H, W) in [0, 1] of uint8 images, shifted and distorted as the options say."""
+    pixels = (shifted(images, options.shift) if options.shift else images).float() / 255
+    return distorted(pixels, options.distort) if options.distort else pixels
+
+
+def distorted(pixels: Tensor, most: float) -> Tensor:
+    """Images (N, 1, H, W) each turned by up to `most` radians, sheared and scaled by as much; zeros come in."""
+    angle, shear, wide, high = (most * (2 * parallel.rand(len(pixels), pixels.device) - 1) for _ in range(4))
+    cosine, sine, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    across = torch.stack([cosine, shear * cosine - sine], 1) * torch.stack([wide, high], 1).exp()
+    down = torch.stack([sine, shear * sine + cosine], 1) * torch.stack([wide, high], 1).exp()
+    maps = torch.stack([across, down], 1)
+    grid = F.affine_grid(torch.cat([maps, torch.stack([zero, zero], 1)[:, :, None]], 2), list(pixels.shape), False)
+    return F.grid_sample(pixels, grid, align_corners=False)
 
 
 def shifted(images: Tensor, most: int) -> Tensor:

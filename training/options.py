@@ -78,6 +78,7 @@ class Options:
     precision: of matrix products and convolutions, while weights stay float32; compile: by torch.compile;
     clip: norm to which longer gradients are shortened (0: none are);
     shift: pixels by which an autoencoder's training images, and those a flow learns to classify, are moved at most;
+    distort: radians by which they are turned at most, and the share by which they are sheared and scaled;
     patience: stop after so many epochs without a better validation loss, and keep the best epoch (0: never);
     resume: go on from the snapshot of an interrupted run.
     """
@@ -94,9 +95,15 @@ class Options:
     compile: bool = False
     clip: float = 0.0
     shift: int = 0
+    distort: float = 0.0
     patience: int = 0
     resume: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images are changed at random."""
+        return bool(self.shift or self.distort)
 
     def learning_rate(self, epoch: float) -> float:
         """Without milestones a cosine that ends at zero; with them a factor gamma at each."""
@@ -108,6 +115,6 @@ class Options:
         """What decides the result, as JSON values."""
         names = (
             "lr", "total_epochs", "batch_size", "gamma", "seed", "ema_decay", "precision", "compile", "clip",
-            "shift", "patience",
+            "shift", "distort", "patience",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names} | {"milestones": list(self.milestones)}

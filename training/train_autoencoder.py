@@ -14,7 +14,7 @@ from runtime import datasets
 from runtime.tracking import Tracker, untracked
 from training import parallel, paths
 from training.adversary import Adversary, PatchCritic
-from training.augmentation import shifted
+from training.augmentation import augmented
 from training.autoencoders import AutoEncoder
 from training.batches import image_rows
 from training.blocks import channels_last
@@ -80,8 +80,8 @@ def train_autoencoder(
     latent = LatentLoss(alpha, class_weight, probe)
 
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
-        images = shifted(batch[0], options.shift) if model.training and options.shift else batch[0]
-        pixels = (images.float() / 255).contiguous(memory_format=torch.channels_last)
+        pixels = augmented(batch[0], options) if model.training else batch[0].float() / 255
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
         return autoencoder_losses(cast(AutoEncoder, model), pixels, batch[1], reconstruction, latent)
 
     parts = {"validation": validation, "test": test}

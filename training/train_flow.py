@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from runtime import datasets
 from runtime.tracking import Tracker, untracked
 from training import calibration, checkpoints, latents, parallel, paths
-from training.augmentation import shifted
+from training.augmentation import augmented
 from training.autoencoders import AutoEncoder
 from training.batches import TensorRows
 from training.blocks import channels_last
@@ -62,7 +62,7 @@ def train_flow(
         arguments = initial.arguments
     _check_encoder(latents_path, encoded.encoder_sha256, initial, autoencoder)
     if takes_autoencoder(objective, options) and autoencoder is None:
-        raise CheckpointError("drawing, and moving images, take an autoencoder")
+        raise CheckpointError("drawing, and augmentation, take an autoencoder")
     identity = {
         "dataset": dataset.key, "network": arguments, "autoencoder": kind, **asdict(objective),
         "encoder_sha256": encoded.encoder_sha256, "fresh": initial is None,
@@ -102,8 +102,8 @@ def train_flow(
         images, labels = _images(dataset, root, options.device)
         rows = TensorRows(*rows.tensors, images.cpu())
         network = channels_last(autoencoder.network, options.device)
-        if options.shift:
-            loss.moved = MovedImages(network, options.shift, objective.sample_latents)
+        if options.augments:
+            loss.augmented = AugmentedImages(network, options, objective.sample_latents)
         if objective.draws:
             model = RandomDrawing(Drawing(flow, network, objective.sampler))
             fresh = state is None
@@ -127,20 +127,20 @@ def train_flow(
 
 def takes_autoencoder(objective: FlowObjective, options: Options) -> bool:
     """Whether a flow's training takes the autoencoder, and images, beside their latents."""
-    return objective.draws or bool(objective.class_weight and options.shift)
+    return objective.draws or bool(objective.class_weight and options.augments)
 
 
-class MovedImages:
-    """Latents of images that are moved a little: more examples to learn to classify than there are images."""
+class AugmentedImages:
+    """Latents of images that are changed a little: more examples to learn to classify than there are images."""
 
-    def __init__(self, autoencoder: AutoEncoder, shift: int, sample: bool) -> None:
-        """shift: pixels they are moved at most; sample: from each one's distribution rather than its mean."""
-        self._autoencoder, self._shift, self._sample = autoencoder, shift, sample
+    def __init__(self, autoencoder: AutoEncoder, options: Options, sample: bool) -> None:
+        """options: say how they are changed; sample: from each one's distribution rather than its mean."""
+        self._autoencoder, self._options, self._sample = autoencoder, options, sample
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Raw latents (N, C, 7, 7) of uint8 images (N, 1, 28, 28)."""
-        mean, log_variance = self._autoencoder.encode(shifted(images, self._shift).float() / 255)
+        mean, log_variance = self._autoencoder.encode(augmented(images, self._options))
         if log_variance is None or not self._sample:
             return mean
         return mean + torch.exp(0.5 * log_variance) * parallel.randn_like(mean)
@@ -150,7 +150,7 @@ class FlowLoss:
     """What a flow minimises, an options.FlowObjective, with what learns beside it."""
 
     posterior: PosteriorLoss | None = None  # where the objective classifies
-    moved: MovedImages | None = None  # where it classifies images that are moved
+    augmented: AugmentedImages | None = None  # where it classifies images that are changed
     finishing: Finishing | None = None  # where it draws
 
     def __init__(self, objective: FlowObjective) -> None:
@@ -176,8 +176,8 @@ class FlowLoss:
         losses = {"matching": flow_matching_loss(flow, latents, labels, flow.null_label, dropout)}
         losses["loss"] = losses["matching"]
         if self.posterior is not None:
-            if self.moved is not None and model.training:
-                latents = flow.standardise(self.moved(batch[3]))
+            if self.augmented is not None and model.training:
+                latents = flow.standardise(self.augmented(batch[3]))
             losses["class"] = self.posterior(flow, latents, labels)
             losses["loss"] = losses["loss"] + self._objective.class_weight * losses["class"]
         if self.finishing is not None and isinstance(model, RandomDrawing) and model.training:

@@ -22,5 +22,8 @@ draw FashionMNIST --dataset FashionMNIST
 for size in fast tiny nano; do
   python cli.py generate --dataset MNIST --size "$size" --output "docs/MNIST-$size.png"
 done
-python cli.py generate --dataset EMNIST --size nano --output docs/EMNIST-balanced-nano.png
+for size in fast nano; do
+  python cli.py generate --dataset EMNIST --size "$size" --output "docs/EMNIST-balanced-$size.png"
+done
+python cli.py generate --dataset FashionMNIST --size fast --output docs/FashionMNIST-fast.png
 python cli.py info --plot docs/ladder.png  # of what `evaluate --record` put into the manifests

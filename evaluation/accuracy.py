@@ -17,6 +17,7 @@ from runtime.datasets import LabelledImages
 from runtime.model import Model
 from runtime.tracking import Tracker, untracked
 
+LEAST_PROBABILITY = 1e-38  # that float32 tells from 0
 LIKELIHOOD_IMAGES = 500  # the exact likelihood is slow
 
 
@@ -29,9 +30,11 @@ def measure_accuracy(
     """
     started = time.perf_counter()
     chosen: Rule = rule or model.bundle.classifier.rule
-    scores = np.concatenate([model.scores(images, chosen) for images in _batches(data.images, batch_size, track)])
+    batches = _batches(data.images, batch_size, track)
+    posterior = np.concatenate([model.classify(images, rule=chosen) for images in batches])
     prior, temperature = np.array(model.bundle.prior), model.bundle.classifier.temperatures[chosen]
-    posterior, plain = (bayes.posterior(scores, prior, each) for each in (temperature, 1.0))
+    scores = np.log(np.maximum(posterior.astype(np.float64), LEAST_PROBABILITY) / prior)
+    plain = bayes.posterior(temperature * scores, prior)
     found = posterior.argmax(1)
     confusion = classification.confusion_matrix(found, data.labels, len(model.classes))
     parts = [model.reconstruction_losses(images) for images in _batches(data.images, batch_size)]

@@ -30,7 +30,7 @@ FITTED_ROWS = 50_000  # and on which the denoising weights are fitted
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 2.0**-5, 2.0**10
 MOST_LOG_WEIGHT = 10.0  # where few images are told apart without error, weights would grow for ever
 SURE = 3.0  # standard errors
-AGREEING = 0.997  # of validation images, which the rule in stages must be able to read as the whole rule does
+LOST = 0.03  # by the rule in stages, at most, of as many validation images as the whole rule reads wrongly
 NEARNESS = 0.01  # of the denoising weights to the bound's
 LEAST_LIKELY = 0.01  # the share of validation images that would be called unlike the training data
 DENSITIES = 98_000  # latents x elements whose log-density decides that
@@ -76,7 +76,7 @@ def calibrate(
         "likelihood_steps": LIKELIHOOD_STEPS,
         "temperatures": temperatures | {"denoising": temperature},
         "bank": asdict(replace(bank, weights=tuple(temperature * weight for weight in bank.weights))),
-        "stages": choose_stages(errors, np.array(bank.weights), p),
+        "stages": choose_stages(errors, np.array(bank.weights), p, y[fitted]),
         "validation": {
             "images": len(y[:few]),
             "accuracy": {rule: float(found.mean()) for rule, found in correct.items()},
@@ -98,24 +98,25 @@ def choose_rule(correct: dict[Rule, NDArray[np.bool_]]) -> Rule:
     return best
 
 
-def choose_stages(errors: Floats, weights: Floats, prior: Floats) -> list[tuple[int, int]]:
+def choose_stages(errors: Floats, weights: Floats, prior: Floats, labels: NDArray[np.int64]) -> list[tuple[int, int]]:
     """In which order to ask the pairs, and of how many classes each, from errors (N, K, C): the first of all.
 
     The pair that reads most images as all of them do comes first. Of the others, each is asked of the fewest classes
-    among which is, for AGREEING of the images, the one that all pairs choose; of all where there are too few images to
-    tell.
+    among which is, but for a share LOST of the error rate on labels (N,), the one that all pairs choose; of all where
+    there are too few images to tell.
     """
     parts = -errors * weights[None, :, None]
     chosen = (parts.sum(1) + np.log(prior)).argmax(1)
+    lost = LOST * float((chosen != labels).mean())
     agree = ((parts + np.log(prior)).argmax(2) == chosen[:, None]).mean(0)
     order = np.argsort(-agree, kind="stable").tolist()
     scores, stages = np.broadcast_to(np.log(prior), parts[:, 0].shape), []
     count = errors.shape[2]
     for place, pair in enumerate(order):
-        if place and len(errors) * (1 - AGREEING) >= 1:
+        if place and len(errors) * lost >= 1:
             own = np.take_along_axis(scores, chosen[:, None], 1)
             rank = (scores > own).sum(1)
-            count = min(count, 1 + int(np.quantile(rank, AGREEING, method="higher")))
+            count = min(count, 1 + int(np.quantile(rank, 1 - lost, method="higher")))
         stages.append((pair, max(count, min(2, errors.shape[2]))))
         scores = scores + parts[:, pair]
     return stages

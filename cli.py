@@ -14,7 +14,7 @@ from commands import process
 from runtime import __version__
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True})
 @click.version_option(__version__)
 def cli() -> None:
     """Tiny generative models of 28x28 images: train, export, generate, classify."""

@@ -64,15 +64,12 @@ def dataset_options(command: Command) -> Command:
     """--dataset, --split and --size."""
     return all_of(
         command,
-        click.option("--dataset", type=click.Choice(datasets.NAMES), default="MNIST", show_default=True),
-        click.option(
-            "--split", type=click.Choice(datasets.SPLITS), default="balanced", show_default=True, help="EMNIST only."
-        ),
+        click.option("--dataset", type=click.Choice(datasets.NAMES), default="MNIST"),
+        click.option("--split", type=click.Choice(datasets.SPLITS), default="balanced", help="EMNIST only."),
         click.option(
             "--size",
             type=click.Choice(datasets.SIZES),
             default="base",
-            show_default=True,
             help="Of the models. The shipped fast and nano only generate, in one evaluation; the others classify, too.",
         ),
     )
@@ -86,7 +83,6 @@ def data_options(command: Command) -> Command:
             "--root",
             type=FOLDER,
             default="data",
-            show_default=True,
             help="Folder of the data sets.",
         ),
         batch_size_option,
@@ -94,7 +90,6 @@ def data_options(command: Command) -> Command:
             "--num-workers",
             type=click.IntRange(0, 64),
             default=0,
-            show_default=True,
             help="Processes that load batches in training; 0 is none.",
         ),
     )
@@ -113,7 +108,6 @@ def model_options(command: Command) -> Command:
             "--model-version",
             type=click.Choice(["dev", "main"]),
             default="main",
-            show_default=True,
             help="dev is the last training's checkpoint.",
         ),
         device_option,
@@ -162,13 +156,9 @@ def grid_options(command: Command) -> Command:
     """--height, --width and --scale of a page."""
     return all_of(
         command,
-        click.option("--height", type=click.IntRange(1, 1000), default=8, show_default=True, help="Rows of the page."),
-        click.option(
-            "--width", type=click.IntRange(1, 1000), default=8, show_default=True, help="Columns of the page."
-        ),
-        click.option(
-            "--scale", type=Number(0.05, 10), default=0.8, show_default=True, help="Size of a cell; 1 is 100 pixels."
-        ),
+        click.option("--height", type=click.IntRange(1, 1000), default=8, help="Rows of the page."),
+        click.option("--width", type=click.IntRange(1, 1000), default=8, help="Columns of the page."),
+        click.option("--scale", type=Number(0.05, 10), default=0.8, help="Size of a cell; 1 is 100 pixels."),
     )
 
 
@@ -207,20 +197,17 @@ latents_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="File of the encoded data set.  [default: under --root]",
 )
-batch_size_option = click.option(
-    "--batch-size", type=click.IntRange(1, 1 << 20), default=128, show_default=True, help="Images at a time."
-)
+batch_size_option = click.option("--batch-size", type=click.IntRange(1, 1 << 20), default=128, help="Images at a time.")
 device_option = click.option(
-    "--device", default="auto", show_default=True, metavar="[auto|cpu|cuda|...]", help="auto: a GPU if there is one."
+    "--device", default="auto", metavar="[auto|cpu|cuda|...]", help="auto: a GPU if there is one."
 )
-threads_option = click.option("--threads", type=THREADS, default=1, show_default=True, help="Threads of onnxruntime.")
-seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
+threads_option = click.option("--threads", type=THREADS, default=1, help="Threads of onnxruntime.")
+seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 autoencoder_version_option = click.option(
     "--autoencoder-version",
     type=click.Choice(["dev", "main"]),
     default="main",
-    show_default=True,
     help="Version of the autoencoder beside the flow.",
 )
 

@@ -19,11 +19,10 @@ def augmented(images: Tensor, options: Options) -> Tensor:
 def distorted(pixels: Tensor, most: float) -> Tensor:
     """Images (N, 1, H, W) each turned by up to `most` radians, sheared and scaled by as much; zeros come in."""
     angle, shear, wide, high = (most * (2 * parallel.rand(len(pixels), pixels.device) - 1) for _ in range(4))
-    cosine, sine, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    across = torch.stack([cosine, shear * cosine - sine], 1) * torch.stack([wide, high], 1).exp()
-    down = torch.stack([sine, shear * sine + cosine], 1) * torch.stack([wide, high], 1).exp()
-    maps = torch.stack([across, down], 1)
-    grid = F.affine_grid(torch.cat([maps, torch.stack([zero, zero], 1)[:, :, None]], 2), list(pixels.shape), False)
+    cosine, sine = angle.cos(), angle.sin()
+    rows = torch.stack([cosine, shear * cosine - sine, sine, shear * sine + cosine], 1).unflatten(1, (2, 2))
+    maps = F.pad(rows * torch.stack([wide, high], 1).exp()[:, None], (0, 1))
+    grid = F.affine_grid(maps, list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels, grid, align_corners=False)
 
 

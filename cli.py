@@ -50,7 +50,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
     from training.options import Options, Sampling
 
     if (given["model"] is None) == (given["recipe"] is None):
-        raise click.UsageError("give --model {autoencoder,vae,flow,generator}, or --recipe NAME.")
+        raise click.UsageError(f"give --model {{{','.join(own.MODELS)}}}, or --recipe NAME.")
     flags.check_solver(given)
     if given["threads"]:
         torch.set_num_threads(given["threads"])

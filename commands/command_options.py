@@ -28,9 +28,10 @@ RUN = (
 # And those that are fields of commands.train.Training as they are.
 TRAINING = (
     "root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs", "frechet_weight",
-    "adversarial_weight", "regression_weight", "teacher_version",
+    "adversarial_weight", "regression_weight", "teacher_version", "classifier_version",
 )  # fmt: skip
 
+MODELS = ("autoencoder", "vae", "flow", "generator", "classifier")  # that can be trained
 LEAST_TO_DISK = 20_000  # images: a tenth of fewer takes no time that could be told from that of a start
 
 
@@ -38,7 +39,11 @@ def training_options(command: Command) -> Command:
     """What `train` alone takes."""
     return all_of(
         command,
-        click.option("--model", type=click.Choice(["autoencoder", "vae", "flow", "generator"]), help="What to train."),
+        click.option(
+            "--model",
+            type=click.Choice(MODELS),
+            help="What to train.",
+        ),
         click.option(
             "--model-version",
             type=click.Choice(["dev", "main"]),
@@ -113,6 +118,12 @@ def training_options(command: Command) -> Command:
             type=click.Choice(["dev", "main"]),
             default="main",
             help="Version of the autoencoder and flow that a generator learns from.",
+        ),
+        click.option(
+            "--classifier-version",
+            type=click.Choice(["dev", "main"]),
+            help="Version of the classifier from whose reading of each image, rather than from its label, a flow "
+            "learns classes.  [default: from the label]",
         ),
         latents_option,
         click.option(

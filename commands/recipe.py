@@ -18,7 +18,7 @@ from runtime.datasets import find
 from runtime.errors import DataError
 from training import checkpoints, parallel
 from training.options import Options, Sampling
-from training.paths import Version, flow_name, generator_name
+from training.paths import CLASSIFIER, Version, flow_name, generator_name
 
 ENCODING_BATCH = 500
 FOLDER = Path(__file__).resolve().parent.parent / "training" / "recipes"
@@ -33,7 +33,7 @@ def run_recipe(
     promote: bool | None,
     resume: bool = False,
 ) -> str:
-    """Train what the recipe has tables of: autoencoder, flow and its tuning and finishing, generator; returns a line.
+    """Train what the recipe has tables of: autoencoder, classifier, flow and its stages, generator; returns a line.
 
     Where the user agrees to replace the main checkpoints, they are exported to the data set's bundle. With `resume`
     stages that are complete are passed over, and the one that was interrupted goes on.
@@ -53,6 +53,7 @@ def run_recipe(
     trained = []
     if "autoencoder" in recipe:
         stages.autoencoder(kind)
+        stages.classifier()
         stages.flow(kind)
         trained += [kind, flow_name(kind)]
     if "distillation" in recipe:
@@ -93,6 +94,11 @@ class _Stages:
             latents, device = self.common["latents"], self.run.device
             click.echo(encode(dataset, self.common["root"], kind, "dev", latents, ENCODING_BATCH, device))
         parallel.wait()
+
+    def classifier(self) -> None:
+        """Train what the flow learns classes from, where there is such a thing."""
+        if CLASSIFIER in self.recipe:
+            self._train(CLASSIFIER, self.recipe[CLASSIFIER], CLASSIFIER)
 
     def flow(self, kind: str) -> None:
         """Train the flow, and go on from it in as many trainings as there are flow_stages."""

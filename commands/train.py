@@ -25,16 +25,20 @@ from training import checkpoints, latents, parallel, paths
 from training.autoencoders import AutoEncoder
 from training.calibration import PAIRS
 from training.checkpoints import AUTOENCODERS, Checkpoint, Network
+from training.classifiers import Classifier
 from training.flows import Flow
 from training.generators import Generator
 from training.options import FlowObjective, GeneratorObjective, Options, Sampling
-from training.paths import Version, flow_name, generator_name
+from training.paths import CLASSIFIER, Version, flow_name, generator_name
 from training.train_autoencoder import train_autoencoder
+from training.train_classifier import train_classifier
 from training.train_flow import takes_autoencoder, train_flow
 from training.train_generator import load_teacher, train_generator
 
 MAX_PARAMETERS = 100_000_000
-NETWORKS_OF: dict[str, type[nn.Module]] = {**AUTOENCODERS, "flow": Flow, "generator": Generator}
+NETWORKS_OF: dict[str, type[nn.Module]] = {
+    **AUTOENCODERS, "flow": Flow, "generator": Generator, CLASSIFIER: Classifier
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,12 @@ class Training:
 
     dataset: Dataset
     root: Path
-    model: str  # "autoencoder", "vae", "flow" or "generator"
+    model: str  # "autoencoder", "vae", "flow", "generator" or "classifier"
     options: Options
     network: Sequence[str] = ()  # further words of the command line: --NAME VALUE for the constructor
     initial: Version | None = None
     teacher_version: Version = "main"  # of what a generator learns from
+    classifier_version: Version | None = None  # of what a flow learns classes from, rather than labels
     alpha: float = 0.2
     class_weight: float = 0.0
     autoencoder: str | None = None  # whose latents a flow learns, or beside whose flow a generator
@@ -87,8 +92,10 @@ class Training:
 
 def train(training: Training, promote: bool | None) -> str:
     """Train one network and, where the user agrees, make its checkpoint the main one; returns a line."""
-    one = {"flow": _train_flow, "generator": _train_generator}.get(training.model, _train_autoencoder)
-    path = one(training, network_arguments(training), track if parallel.is_first() else untracked)
+    others = {"flow": _train_flow, "generator": _train_generator, CLASSIFIER: _train_classifier}
+    path = others.get(training.model, _train_autoencoder)(
+        training, network_arguments(training), track if parallel.is_first() else untracked
+    )
     with_decoder = training.model == "flow" and training.flow_objective.draws
     if promote is None:
         both = f"{training.kind} and {training.name}" if with_decoder else training.name
@@ -119,7 +126,7 @@ def _train_autoencoder(training: Training, arguments: dict[str, Any], show: Trac
 
 def _train_flow(training: Training, arguments: dict[str, Any], show: Tracker) -> Path:
     objective = training.flow_objective
-    with_images = takes_autoencoder(objective, training.options)
+    with_images = takes_autoencoder(objective, training.options, training.classifier_version is not None)
     if with_images:
         ensure_data(training.dataset, training.root)
     return train_flow(
@@ -132,6 +139,20 @@ def _train_flow(training: Training, arguments: dict[str, Any], show: Tracker) ->
         training.root,
         _checkpoint(training, training.initial, training.name, Flow),
         _checkpoint(training, training.initial or "main", training.kind, AutoEncoder) if with_images else None,
+        _checkpoint(training, training.classifier_version, CLASSIFIER, Classifier),
+        click.echo,
+        show,
+    )
+
+
+def _train_classifier(training: Training, arguments: dict[str, Any], show: Tracker) -> Path:
+    ensure_data(training.dataset, training.root)
+    return train_classifier(
+        training.dataset,
+        training.root,
+        arguments,
+        training.options,
+        _checkpoint(training, training.initial, training.name, Classifier),
         click.echo,
         show,
     )

@@ -18,6 +18,7 @@ from runtime.errors import ToolkitError
 from runtime.files import written_aside
 from training import tensor_files
 from training.autoencoders import AutoEncoder, VarAutoEncoder
+from training.classifiers import Classifier
 from training.flows import Flow
 from training.generators import Generator
 from training.paths import checkpoint_path, log_path
@@ -25,7 +26,7 @@ from training.paths import checkpoint_path, log_path
 FORMAT = 1
 MAY_BE_NONE = ("n_heads", "n_blocks", "numbers", "frequencies")  # of a network's arguments
 NETWORKS: dict[str, type[nn.Module]] = {
-    network.__name__: network for network in (AutoEncoder, VarAutoEncoder, Flow, Generator)
+    network.__name__: network for network in (AutoEncoder, VarAutoEncoder, Flow, Generator, Classifier)
 }
 AUTOENCODERS: dict[str, type[AutoEncoder]] = {"autoencoder": AutoEncoder, "vae": VarAutoEncoder}
 
@@ -82,7 +83,12 @@ def load(path: Path, expected: type[Network], device: torch.device | str = "cpu"
 
 def encoder_sha256(autoencoder: AutoEncoder) -> str:
     """The hash by which latents, and the flows that learn them, name the encoder they came from."""
-    return tensor_files.checksum({name: tensor.cpu() for name, tensor in autoencoder.encoder.state_dict().items()}, {})
+    return sha256_of(autoencoder.encoder)
+
+
+def sha256_of(network: nn.Module) -> str:
+    """The hash of a network's weights."""
+    return tensor_files.checksum({name: tensor.cpu() for name, tensor in network.state_dict().items()}, {})
 
 
 def promote(dataset_key: str, name: str) -> Path:
@@ -109,7 +115,8 @@ def has_encoder_of(other_key: str, dataset_key: str, name: str) -> bool:
 
 def constructor_arguments(network: type[nn.Module]) -> dict[str, inspect.Parameter]:
     """The arguments a user may give to a network: those that the data do not decide."""
-    decided_by_data = {"classes", "latent_channels", "latent_size"} if network in (Flow, Generator) else set()
+    of_latents = {"classes", "latent_channels", "latent_size"}
+    decided_by_data = of_latents if network in (Flow, Generator, Classifier) else set()
     parameters = inspect.signature(network, eval_str=True).parameters
     return {name: parameter for name, parameter in parameters.items() if name not in decided_by_data}
 

@@ -1,8 +1,8 @@
 """Where checkpoints lie: ``checkpoints/DATASET/VERSION/NAME.safetensors`` of the current directory. Needs no torch.
 
 VERSION is "dev", the scratch checkpoint of the last training, or "main". NAME is "autoencoder", "vae", or
-"autoencoder-flow", "vae-flow" for the flow on that one's latents, or "autoencoder-generator", "vae-generator" for what
-is distilled from both.
+"autoencoder-flow", "vae-flow" for the flow on that one's latents, "autoencoder-generator", "vae-generator" for what
+is distilled from both, or "classifier".
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Literal
 
 Version = Literal["dev", "main"]
 FOLDER = Path("checkpoints")
+CLASSIFIER = "classifier"
 
 
 def checkpoint_path(dataset_key: str, version: Version, name: str) -> Path:

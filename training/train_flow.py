@@ -18,6 +18,7 @@ from training.autoencoders import AutoEncoder
 from training.batches import TensorRows
 from training.blocks import channels_last
 from training.checkpoints import Checkpoint, CheckpointError
+from training.classifiers import Classifier
 from training.drawing import Drawing
 from training.finishing import Finishing, RandomDrawing
 from training.flows import Flow
@@ -42,6 +43,7 @@ def train_flow(
     root: Path,
     initial: Checkpoint[Flow] | None = None,
     autoencoder: Checkpoint[AutoEncoder] | None = None,
+    classifier: Checkpoint[Classifier] | None = None,
     report: Callable[[str], None] = print,
     track: Tracker = untracked,
 ) -> Path:
@@ -49,7 +51,8 @@ def train_flow(
 
     kind: the autoencoder, "autoencoder" or "vae", whose latents lie at latents_path; arguments and initial: as for
     train_autoencoder. Where takes_autoencoder says so, root is where the images lie, and `autoencoder` encodes or
-    decodes. Where the objective draws, its decoder learns, too: its dev checkpoint is saved beside the flow's.
+    decodes; the posterior learns from the classifier, where there is one, rather than from labels. Where the objective
+    draws, its decoder learns, too: its dev checkpoint is saved beside the flow's.
     """
     encoded = latents.load(latents_path, dataset)
     train = encoded.parts["train"]
@@ -61,11 +64,13 @@ def train_flow(
     else:
         arguments = initial.arguments
     _check_encoder(latents_path, encoded.encoder_sha256, initial, autoencoder)
-    if takes_autoencoder(objective, options) and autoencoder is None:
-        raise CheckpointError("drawing, and augmentation, take an autoencoder")
+    with_images = takes_autoencoder(objective, options, classifier is not None)
+    if with_images and autoencoder is None:
+        raise CheckpointError("drawing, augmentation, and a classifier take an autoencoder")
     identity = {
         "dataset": dataset.key, "network": arguments, "autoencoder": kind, **asdict(objective),
         "encoder_sha256": encoded.encoder_sha256, "fresh": initial is None,
+        "learns_from": None if classifier is None else checkpoints.sha256_of(classifier.network),
     }  # fmt: skip
     path = paths.checkpoint_path(dataset.model_name, "dev", flow_name(kind))
     frequencies = _frequencies(train.labels, len(dataset.classes))
@@ -98,12 +103,13 @@ def train_flow(
         bank = calibration.fit_bank(flow, *chosen, frequencies, objective.pairs, track)
         rivals = calibration.rivals(flow, *chosen, frequencies, bank, RIVALS, track)
         loss.posterior = PosteriorLoss(bank, rivals, frequencies, flow.latent_shape, options.device)
-    if autoencoder is not None and takes_autoencoder(objective, options):
+    if autoencoder is not None and with_images:
         images, labels = _images(dataset, root, options.device)
         rows = TensorRows(*rows.tensors, images.cpu())
         network = channels_last(autoencoder.network, options.device)
-        if options.augments:
-            loss.augmented = AugmentedImages(network, options, objective.sample_latents)
+        if objective.class_weight and (options.augments or classifier):
+            reader = channels_last(classifier.network, options.device) if classifier else None
+            loss.examples = Examples(network, reader, options, objective.sample_latents)
         if objective.draws:
             model = RandomDrawing(Drawing(flow, network, objective.sampler))
             fresh = state is None
@@ -116,41 +122,42 @@ def train_flow(
     if parallel.is_first():
         average = checkpoints.load(path, Flow, options.device).network
         validation = _standardised(average, encoded.parts["validation"])
-        classifier = calibration.calibrate(average, *validation, frequencies, objective.pairs, track)
-        run.finish(classifier=classifier)
-        report(
-            f"validation accuracy {in_words(classifier['validation']['accuracy'])}: {classifier['rule']} is the rule"
-        )
+        found = calibration.calibrate(average, *validation, frequencies, objective.pairs, track)
+        run.finish(classifier=found)
+        report(f"validation accuracy {in_words(found['validation']['accuracy'])}: {found['rule']} is the rule")
     parallel.wait()
     return path
 
 
-def takes_autoencoder(objective: FlowObjective, options: Options) -> bool:
-    """Whether a flow's training takes the autoencoder, and images, beside their latents."""
-    return objective.draws or bool(objective.class_weight and options.augments)
+def takes_autoencoder(objective: FlowObjective, options: Options, classifier: bool) -> bool:
+    """Whether a flow's training takes the autoencoder, and images, beside their latents; classifier: there is one."""
+    return objective.draws or bool(objective.class_weight and (options.augments or classifier))
 
 
-class AugmentedImages:
-    """Latents of images that are changed a little: more examples to learn to classify than there are images."""
+class Examples:
+    """Latents of images that are changed a little, to learn to classify, and what a classifier reads in them."""
 
-    def __init__(self, autoencoder: AutoEncoder, options: Options, sample: bool) -> None:
+    def __init__(self, autoencoder: AutoEncoder, classifier: Classifier | None, options: Options, sample: bool) -> None:
         """options: say how they are changed; sample: from each one's distribution rather than its mean."""
-        self._autoencoder, self._options, self._sample = autoencoder, options, sample
+        self._autoencoder, self._classifier = autoencoder, classifier
+        self._options, self._sample = options, sample
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
-        """Raw latents (N, C, 7, 7) of uint8 images (N, 1, 28, 28)."""
-        mean, log_variance = self._autoencoder.encode(augmented(images, self._options))
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Raw latents (N, C, 7, 7) and class logits (N, classes) of uint8 images (N, 1, 28, 28)."""
+        pixels = augmented(images, self._options).contiguous(memory_format=torch.channels_last)
+        logits = None if self._classifier is None else self._classifier(pixels)
+        mean, log_variance = self._autoencoder.encode(pixels)
         if log_variance is None or not self._sample:
-            return mean
-        return mean + torch.exp(0.5 * log_variance) * parallel.randn_like(mean)
+            return mean, logits
+        return mean + torch.exp(0.5 * log_variance) * parallel.randn_like(mean), logits
 
 
 class FlowLoss:
     """What a flow minimises, an options.FlowObjective, with what learns beside it."""
 
     posterior: PosteriorLoss | None = None  # where the objective classifies
-    augmented: AugmentedImages | None = None  # where it classifies images that are changed
+    examples: Examples | None = None  # where it learns to classify other than by latents and labels
     finishing: Finishing | None = None  # where it draws
 
     def __init__(self, objective: FlowObjective) -> None:
@@ -176,9 +183,11 @@ class FlowLoss:
         losses = {"matching": flow_matching_loss(flow, latents, labels, flow.null_label, dropout)}
         losses["loss"] = losses["matching"]
         if self.posterior is not None:
-            if self.augmented is not None and model.training:
-                latents = flow.standardise(self.augmented(batch[3]))
-            losses["class"] = self.posterior(flow, latents, labels)
+            logits = None
+            if self.examples is not None and model.training:
+                raw, logits = self.examples(batch[3])
+                latents = flow.standardise(raw)
+            losses["class"] = self.posterior(flow, latents, labels, logits)
             losses["loss"] = losses["loss"] + self._objective.class_weight * losses["class"]
         if self.finishing is not None and isinstance(model, RandomDrawing) and model.training:
             drawn = self.finishing(model(labels), batch[3], labels)

@@ -18,6 +18,7 @@ from tests.make_data import write_idx
 from training import checkpoints, finishing, paths, tensor_files
 from training.autoencoders import AutoEncoder
 from training.checkpoints import Checkpoint, CheckpointError
+from training.classifiers import Classifier
 from training.runs import Run
 
 TINY = """
@@ -31,6 +32,12 @@ alpha = 0.5
 dim1 = 4
 dim2 = 4
 n_layers = 1
+[classifier]
+total_epochs = 1
+batch_size = 64
+distort = 0.1
+[classifier.network]
+width = 2
 [flow]
 total_epochs = 1
 batch_size = 64
@@ -46,6 +53,7 @@ batch_size = 64
 sample_latents = true
 class_weight = 0.5
 pairs = 3
+classifier_version = "dev"
 [[flow_stages]]
 name = "finishing"
 total_epochs = 1
@@ -141,6 +149,8 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root):
     flow = bundle.manifest["provenance"]["flow"]
     assert (flow["frechet_weight"], flow["sampler"]["weight"], flow["sampler"]["steps"]) == (0.02, 1.2, 3)
     assert (flow["before"]["frechet_weight"], flow["before"]["class_weight"]) == (0, 0.5)
+    classifier = checkpoints.load(paths.checkpoint_path("MNIST", "dev", "classifier"), Classifier).network
+    assert flow["before"]["learns_from"] == checkpoints.sha256_of(classifier)
     generative = flow["before"]["before"]
     assert generative["class_weight"] == 0
     assert generative["milestones"] == [1]
@@ -164,7 +174,7 @@ def test_a_complete_recipe_is_not_trained_again(folder, root, capsys):
     before = bundles.read(folder / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"]
     capsys.readouterr()
     run(root, promote=True, resume=True)
-    assert capsys.readouterr().out.count("is complete") == 6
+    assert capsys.readouterr().out.count("is complete") == 7
     assert bundles.read(folder / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"] == before
 
 

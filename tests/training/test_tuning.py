@@ -50,6 +50,18 @@ def test_tuning_teaches_a_flow_to_read_classes():
     assert losses[-1] < 0.2 < losses[0]
 
 
+def test_tuning_may_learn_what_a_classifier_reads_rather_than_labels():
+    flow = flow_of()
+    latents, labels = torch.randn(6, *flow.latent_shape), torch.arange(6) % CLASSES
+    prior, rivals = [1 / CLASSES] * CLASSES, torch.tensor([[0, 1, 2], [1, 0, 2], [2, 1, 0]])
+    posterior = PosteriorLoss(calibration.plain_bank(4), rivals, prior, flow.latent_shape, torch.device("cpu"))
+    sure = 50.0 * torch.nn.functional.one_hot(labels, CLASSES)
+    torch.testing.assert_close(posterior(flow, latents, labels, sure), posterior(flow, latents, labels))
+    others = [posterior(flow, latents, (labels + more) % CLASSES) for more in range(CLASSES)]
+    undecided = posterior(flow, latents, labels, torch.zeros(6, CLASSES))
+    torch.testing.assert_close(undecided, torch.stack(others).mean())
+
+
 def test_rivals_are_a_class_and_those_it_is_taken_for():
     flow = flow_of()
     labels = torch.arange(30) % CLASSES

@@ -109,7 +109,7 @@ def train_flow(
         network = channels_last(autoencoder.network, options.device)
         if objective.class_weight and (options.augments or classifier):
             reader = channels_last(classifier.network, options.device) if classifier else None
-            loss.examples = Examples(network, reader, options, objective.sample_latents)
+            loss.examples = Examples(network, reader, options)
         if objective.draws:
             model = RandomDrawing(Drawing(flow, network, objective.sampler))
             fresh = state is None
@@ -137,20 +137,19 @@ def takes_autoencoder(objective: FlowObjective, options: Options, classifier: bo
 class Examples:
     """Latents of images that are changed a little, to learn to classify, and what a classifier reads in them."""
 
-    def __init__(self, autoencoder: AutoEncoder, classifier: Classifier | None, options: Options, sample: bool) -> None:
-        """options: say how they are changed; sample: from each one's distribution rather than its mean."""
-        self._autoencoder, self._classifier = autoencoder, classifier
-        self._options, self._sample = options, sample
+    def __init__(self, autoencoder: AutoEncoder, classifier: Classifier | None, options: Options) -> None:
+        """options: say how they are changed."""
+        self._autoencoder, self._classifier, self._options = autoencoder, classifier, options
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Raw latents (N, C, 7, 7) and class logits (N, classes) of uint8 images (N, 1, 28, 28)."""
+        """Means of raw latents (N, C, 7, 7) and class logits (N, classes) of uint8 images (N, 1, 28, 28).
+
+        Means, since it is these that are classified in use.
+        """
         pixels = augmented(images, self._options).contiguous(memory_format=torch.channels_last)
         logits = None if self._classifier is None else self._classifier(pixels)
-        mean, log_variance = self._autoencoder.encode(pixels)
-        if log_variance is None or not self._sample:
-            return mean, logits
-        return mean + torch.exp(0.5 * log_variance) * parallel.randn_like(mean), logits
+        return self._autoencoder.encode(pixels)[0], logits
 
 
 class FlowLoss:

@@ -126,6 +126,8 @@ def _train_autoencoder(training: Training, arguments: dict[str, Any], show: Trac
 
 def _train_flow(training: Training, arguments: dict[str, Any], show: Tracker) -> Path:
     objective = training.flow_objective
+    if training.classifier_version and not objective.class_weight:
+        raise click.UsageError("--classifier-version says where classes are learnt from: give --class-weight, too.")
     with_images = takes_autoencoder(objective, training.options, training.classifier_version is not None)
     if with_images:
         ensure_data(training.dataset, training.root)

@@ -89,6 +89,7 @@ TRAININGS = {  # what is trained, and how
         "--model generator --autoencoder vae --teacher-version dev --dim1 8 --n_layers 1 --dim2 4 --dim3 2",
     ),
     "tuning": ("vae-flow", f"{FLOW} --model-version dev --class-weight 0.3 --pairs 2 --shift 1"),
+    "classifier": ("classifier", "--model classifier --shift 1 --distort 0.1 --width 2"),
 }
 
 
@@ -142,6 +143,11 @@ def test_a_flow_of_another_autoencoder_is_refused(trained, root, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "copy")
     run(f"train --model vae --root {root} {TINY} {TINY_AUTOENCODER} --seed 9", folder, torch=True)
     assert "latents of another encoder" in error_line(run(f"generate {DEV}", folder, status=1, torch=True))
+
+
+def test_a_classifier_without_a_weight_of_classes_is_refused(trained, root):
+    words = f"train {FLOW} --root {root} {TINY} --model-version dev --classifier-version dev"
+    assert "--class-weight" in error_line(run(words, trained, status=2, torch=True))
 
 
 def test_damaged_checkpoints_and_latents_are_named(trained, tmp_path):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
 
-from runtime.datasets import LabelledImages
+from runtime import datasets
 from runtime.errors import ToolkitError
 from training import parallel
 from training.options import Options
@@ -27,8 +28,14 @@ class TensorRows(Dataset[tuple[Tensor, ...]]):
         return tuple(tensor[torch.as_tensor(rows)] for tensor in self.tensors)
 
 
-def image_rows(data: LabelledImages) -> TensorRows:
-    """Images uint8 (N, 1, 28, 28) and labels (N,)."""
+def image_parts(dataset: datasets.Dataset, root: Path) -> tuple[TensorRows, dict[str, TensorRows]]:
+    """Images uint8 (N, 1, 28, 28) and labels (N,): those to train on, and by name those to measure on."""
+    train, *others = datasets.PARTS
+    return _image_rows(dataset, root, train), {part: _image_rows(dataset, root, part) for part in others}
+
+
+def _image_rows(dataset: datasets.Dataset, root: Path, part: datasets.Part) -> TensorRows:
+    data = datasets.load(dataset, root, part)
     return TensorRows(torch.from_numpy(data.images)[:, None], torch.from_numpy(data.labels))
 
 

@@ -50,12 +50,16 @@ class Run:
             self.facts["before"] = self.initial.get("before") if own else self.initial
 
     def is_complete(self) -> bool:
-        """Whether this very run is to be resumed and has come to its end before, or even another went on from it."""
+        """Whether this very run is to be resumed and has come to its end before, or even another went on from it.
+
+        Then it says so.
+        """
         if not self.options.resume or not self.checkpoint.is_file():
             return False
         description: dict[str, Any] | None = checkpoints.load(self.checkpoint, nn.Module).description
         while description is not None:
             if description.get("complete", False) and not self._different(description):
+                self.report(f"{self.checkpoint} is complete")
                 return True
             description = description.get("before")
         return False

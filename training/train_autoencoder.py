@@ -16,7 +16,7 @@ from training import parallel, paths
 from training.adversary import Adversary, PatchCritic
 from training.augmentation import augmented
 from training.autoencoders import AutoEncoder
-from training.batches import image_rows
+from training.batches import image_parts
 from training.blocks import channels_last
 from training.checkpoints import AUTOENCODERS, Checkpoint
 from training.loop import Job, Losses, Stateful, fit
@@ -56,10 +56,9 @@ def train_autoencoder(
     path = paths.checkpoint_path(dataset.model_name, "dev", kind)
     run = Run(path, identity, arguments, options, report, initial=initial.description if initial else None)
     if run.is_complete():
-        run.report(f"{path} is complete")
         return path
     torch.manual_seed(options.seed)
-    train, validation, test = (image_rows(datasets.load(dataset, root, part)) for part in datasets.PARTS)
+    train, parts = image_parts(dataset, root)
     state = run.state()
     images, labels = (tensor.to(options.device) for tensor in train.tensors)
     if state is None:
@@ -84,7 +83,6 @@ def train_autoencoder(
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         return autoencoder_losses(cast(AutoEncoder, model), pixels, batch[1], reconstruction, latent)
 
-    parts = {"validation": validation, "test": test}
     fit(Job(network, train, losses_of, parts, companions), run, state, track)
     parallel.wait()
     run.finish()

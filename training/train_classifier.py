@@ -14,7 +14,7 @@ from runtime import datasets
 from runtime.tracking import Tracker, untracked
 from training import parallel, paths
 from training.augmentation import augmented
-from training.batches import image_rows
+from training.batches import image_parts
 from training.blocks import channels_last
 from training.checkpoints import Checkpoint
 from training.classifiers import Classifier
@@ -38,10 +38,9 @@ def train_classifier(
     path = paths.checkpoint_path(dataset.model_name, "dev", paths.CLASSIFIER)
     run = Run(path, identity, arguments, options, report, initial=initial.description if initial else None)
     if run.is_complete():
-        run.report(f"{path} is complete")
         return path
     torch.manual_seed(options.seed)
-    train, validation, test = (image_rows(datasets.load(dataset, root, part)) for part in datasets.PARTS)
+    train, parts = image_parts(dataset, root)
     network = channels_last(initial.network if initial else Classifier(**arguments), options.device)
 
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
@@ -50,7 +49,7 @@ def train_classifier(
         wrong = (logits.argmax(1) != batch[1]).float().mean()
         return {"loss": F.cross_entropy(logits, batch[1]), "error_rate": wrong}
 
-    fit(Job(network, train, losses_of, {"validation": validation, "test": test}), run, run.state(), track)
+    fit(Job(network, train, losses_of, parts), run, run.state(), track)
     parallel.wait()
     run.finish()
     return path

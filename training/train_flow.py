@@ -85,7 +85,6 @@ def train_flow(
         part, beside = "drawing.flow", (decoder,)
     run = Run(path, identity, arguments, options, report, facts, before, part, beside)
     if run.is_complete():
-        run.report(f"{path} is complete")
         return path
     torch.manual_seed(options.seed)
     if initial is None:
@@ -107,7 +106,7 @@ def train_flow(
         images, labels = _images(dataset, root, options.device)
         rows = TensorRows(*rows.tensors, images.cpu())
         network = channels_last(autoencoder.network, options.device)
-        if objective.class_weight and (options.augments or classifier):
+        if _classifies_images(objective, options, classifier is not None):
             reader = channels_last(classifier.network, options.device) if classifier else None
             loss.examples = Examples(network, reader, options)
         if objective.draws:
@@ -131,7 +130,12 @@ def train_flow(
 
 def takes_autoencoder(objective: FlowObjective, options: Options, classifier: bool) -> bool:
     """Whether a flow's training takes the autoencoder, and images, beside their latents; classifier: there is one."""
-    return objective.draws or bool(objective.class_weight and (options.augments or classifier))
+    return objective.draws or _classifies_images(objective, options, classifier)
+
+
+def _classifies_images(objective: FlowObjective, options: Options, classifier: bool) -> bool:
+    """Whether the posterior learns from images, changed or read by a classifier, and not from latents and labels."""
+    return objective.class_weight > 0 and (options.augments or classifier)
 
 
 class Examples:

@@ -14,7 +14,7 @@ from runtime import datasets
 from runtime.tracking import Tracker, untracked
 from training import checkpoints, parallel, paths
 from training.autoencoders import AutoEncoder, pixels_of
-from training.batches import image_rows
+from training.batches import image_parts
 from training.blocks import channels_last
 from training.checkpoints import Checkpoint
 from training.drawing import Drawing
@@ -76,10 +76,9 @@ def train_generator(
     path = paths.checkpoint_path(dataset.model_name, "dev", generator_name(kind))
     run = Run(path, identity, arguments, options, report, initial=initial.description if initial else None)
     if run.is_complete():
-        run.report(f"{path} is complete")
         return path
     torch.manual_seed(options.seed)
-    train, validation, test = (image_rows(datasets.load(dataset, root, part)) for part in datasets.PARTS)
+    train, parts = image_parts(dataset, root)
     network = initial.network if initial else Generator(**arguments)
     channels_last(network, options.device)
     state = run.state()
@@ -88,7 +87,6 @@ def train_generator(
     loss = GeneratorLoss(objective, drawing.requires_grad_(False).eval(), images, labels, state is None, track)
     if objective.draws and state is None:
         loss.finishing.start(lambda some: loss.drawn(network, some), images, labels, track)
-    parts = {"validation": validation, "test": test}
     fit(Job(network, train, loss, parts, loss.companions), run, state, track)
     parallel.wait()
     run.finish()

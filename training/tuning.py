@@ -47,19 +47,19 @@ class PosteriorLoss:
         self._weights, self._rivals = (state[name].to(self._times.device) for name in ("weights", "rivals"))
 
     def __call__(
-        self, velocity: VelocityField, latents: Tensor, labels: Tensor, log_targets: Tensor | None = None
+        self, velocity: VelocityField, latents: Tensor, labels: Tensor, target_logits: Tensor | None = None
     ) -> Tensor:
         """Mean cross-entropy in nats, a scalar, of standardised latents (N, C, H, W) and labels (N,).
 
-        log_targets (N, classes): logits of what the posterior should be, which is otherwise sure of the label.
+        target_logits (N, classes): logits of what the posterior should be, which is otherwise sure of the label.
         """
         candidates = self._rivals[labels]
         errors = denoising_errors(velocity, latents, self._times, self._noise, candidates)
         scores = -torch.einsum("nkm,k->nm", errors.float(), self._weights)
         posterior = F.log_softmax(scores + self._log_prior[candidates], dim=1)
-        if log_targets is None:
+        if target_logits is None:
             return -posterior[:, 0].mean()
-        return -(log_targets.gather(1, candidates).softmax(1) * posterior).sum(1).mean()
+        return -(target_logits.gather(1, candidates).softmax(1) * posterior).sum(1).mean()
 
 
 def denoising_errors(velocity: VelocityField, z: Tensor, times: Tensor, noise: Tensor, candidates: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from export.bundles import export_bundle
 from export.sources import Source
 from export.storage import Storage
 from runtime.datasets import Dataset
-from runtime.tracking import Tracker, untracked
+from runtime.tracking import untracked
 from training import checkpoints, latents, parallel, paths
 from training.autoencoders import AutoEncoder
 from training.calibration import PAIRS
@@ -30,9 +30,10 @@ from training.flows import Flow
 from training.generators import Generator
 from training.options import FlowObjective, GeneratorObjective, Options, Sampling
 from training.paths import CLASSIFIER, Version, flow_name, generator_name
+from training.runs import Task
 from training.train_autoencoder import train_autoencoder
 from training.train_classifier import train_classifier
-from training.train_flow import takes_autoencoder, train_flow
+from training.train_flow import Given, takes_autoencoder, train_flow
 from training.train_generator import load_teacher, train_generator
 
 MAX_PARAMETERS = 100_000_000
@@ -92,10 +93,7 @@ class Training:
 
 def train(training: Training, promote: bool | None) -> str:
     """Train one network and, where the user agrees, make its checkpoint the main one; returns a line."""
-    others = {"flow": _train_flow, "generator": _train_generator, CLASSIFIER: _train_classifier}
-    path = others.get(training.model, _train_autoencoder)(
-        training, network_arguments(training), track if parallel.is_first() else untracked
-    )
+    path = _train(training)
     with_decoder = training.model == "flow" and training.flow_objective.draws
     if promote is None:
         both = f"{training.kind} and {training.name}" if with_decoder else training.name
@@ -108,72 +106,38 @@ def train(training: Training, promote: bool | None) -> str:
     return f"{path}: {training.name} of {training.dataset.model_name}, {training.options.total_epochs} epochs"
 
 
-def _train_autoencoder(training: Training, arguments: dict[str, Any], show: Tracker) -> Path:
-    ensure_data(training.dataset, training.root)
-    return train_autoencoder(
-        training.dataset,
-        training.root,
-        training.kind,
-        arguments,
-        training.alpha,
-        training.options,
-        training.class_weight,
-        _checkpoint(training, training.initial, training.name, AUTOENCODERS[training.model]),
-        click.echo,
-        show,
-    )
+def _train(training: Training) -> Path:
+    """The dev checkpoint of a new network, or of one that goes on."""
+    dataset, root, kind, options = training.dataset, training.root, training.kind, training.options
+    arguments, show = network_arguments(training), track if parallel.is_first() else untracked
+    task = Task(dataset, root, arguments, options, click.echo, show)
+    if training.model == "flow":
+        objective, given = training.flow_objective, _given_to_flow(training)
+        return train_flow(task, kind, training.latents_path, objective, given)
+    ensure_data(dataset, root)
+    if training.model == "generator":
+        teacher = load_teacher(dataset, training.teacher_version, kind, options.device)
+        return train_generator(task, kind, training.generator_objective, teacher, _initial(training, Generator))
+    if training.model == CLASSIFIER:
+        return train_classifier(task, _initial(training, Classifier))
+    initial = _initial(training, AUTOENCODERS[training.model])
+    return train_autoencoder(task, kind, training.alpha, training.class_weight, initial)
 
 
-def _train_flow(training: Training, arguments: dict[str, Any], show: Tracker) -> Path:
-    objective = training.flow_objective
-    if training.classifier_version and not objective.class_weight:
+def _given_to_flow(training: Training) -> Given:
+    objective, with_classifier = training.flow_objective, training.classifier_version
+    if with_classifier and not objective.class_weight:
         raise click.UsageError("--classifier-version says where classes are learnt from: give --class-weight, too.")
-    with_images = takes_autoencoder(objective, training.options, training.classifier_version is not None)
-    if with_images:
+    initial, autoencoder = _initial(training, Flow), None
+    if takes_autoencoder(objective, training.options, with_classifier is not None):
         ensure_data(training.dataset, training.root)
-    return train_flow(
-        training.dataset,
-        training.latents_path,
-        training.kind,
-        arguments,
-        training.options,
-        objective,
-        training.root,
-        _checkpoint(training, training.initial, training.name, Flow),
-        _checkpoint(training, training.initial or "main", training.kind, AutoEncoder) if with_images else None,
-        _checkpoint(training, training.classifier_version, CLASSIFIER, Classifier),
-        click.echo,
-        show,
-    )
+        autoencoder = _checkpoint(training, training.initial or "main", training.kind, AutoEncoder)
+    return Given(initial, autoencoder, _checkpoint(training, with_classifier, CLASSIFIER, Classifier))
 
 
-def _train_classifier(training: Training, arguments: dict[str, Any], show: Tracker) -> Path:
-    ensure_data(training.dataset, training.root)
-    return train_classifier(
-        training.dataset,
-        training.root,
-        arguments,
-        training.options,
-        _checkpoint(training, training.initial, training.name, Classifier),
-        click.echo,
-        show,
-    )
-
-
-def _train_generator(training: Training, arguments: dict[str, Any], show: Tracker) -> Path:
-    ensure_data(training.dataset, training.root)
-    return train_generator(
-        training.dataset,
-        training.root,
-        training.kind,
-        arguments,
-        training.options,
-        training.generator_objective,
-        load_teacher(training.dataset, training.teacher_version, training.kind, training.options.device),
-        _checkpoint(training, training.initial, training.name, Generator),
-        click.echo,
-        show,
-    )
+def _initial(training: Training, network: type[Network]) -> Checkpoint[Network] | None:
+    """What the training goes on from."""
+    return _checkpoint(training, training.initial, training.name, network)
 
 
 def agreed(question: str) -> bool:

@@ -29,12 +29,13 @@ class TensorRows(Dataset[tuple[Tensor, ...]]):
 
 
 def image_parts(dataset: datasets.Dataset, root: Path) -> tuple[TensorRows, dict[str, TensorRows]]:
-    """Images uint8 (N, 1, 28, 28) and labels (N,): those to train on, and by name those to measure on."""
+    """Rows of images as image_rows gives them: those to train on, and by name those to measure on."""
     train, *others = datasets.PARTS
-    return _image_rows(dataset, root, train), {part: _image_rows(dataset, root, part) for part in others}
+    return image_rows(dataset, root, train), {part: image_rows(dataset, root, part) for part in others}
 
 
-def _image_rows(dataset: datasets.Dataset, root: Path, part: datasets.Part) -> TensorRows:
+def image_rows(dataset: datasets.Dataset, root: Path, part: datasets.Part) -> TensorRows:
+    """Images uint8 (N, 1, 28, 28) and labels (N,) of a part."""
     data = datasets.load(dataset, root, part)
     return TensorRows(torch.from_numpy(data.images)[:, None], torch.from_numpy(data.labels))
 

@@ -1,4 +1,4 @@
-"""One training and its files: the checkpoint, the log beside it, and the snapshot from which it can be resumed."""
+"""One training: what it is given, and its files: checkpoint, log, and the snapshot from which it can be resumed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,55 @@ from typing import Any
 import torch
 from torch import nn
 
+from runtime.datasets import Dataset
 from runtime.errors import ToolkitError
 from runtime.files import written_aside
+from runtime.tracking import Tracker, untracked
 from training import checkpoints, parallel, snapshots
 from training.checkpoints import Checkpoint
 from training.options import Options
-from training.paths import log_path, snapshot_path
+from training.paths import checkpoint_path, log_path, snapshot_path
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every training is given: on what data, which network, how, and whom to tell.
+
+    root: where the images lie; arguments: the network's constructor's, unless the training goes on from a checkpoint,
+    whose arguments then count.
+    """
+
+    dataset: Dataset
+    root: Path
+    arguments: dict[str, Any]
+    options: Options
+    report: Callable[[str], None] = print
+    track: Tracker = untracked
+
+    def run(
+        self,
+        name: str,
+        initial: Checkpoint[Any] | None,
+        identity: dict[str, Any],
+        of_data: dict[str, int] | None = None,
+        **more: Any,
+    ) -> Run:
+        """The run that writes the dev checkpoint `name`, going on from `initial`.
+
+        identity: what tells it from other runs, beside what all have; of_data: arguments that the data decide; more:
+        fields of the Run.
+        """
+        arguments = initial.arguments if initial else self.arguments | (of_data or {})
+        common = {"dataset": self.dataset.key, "network": arguments, "fresh": initial is None}
+        return Run(
+            checkpoint_path(self.dataset.model_name, "dev", name),
+            common | identity,
+            arguments,
+            self.options,
+            self.report,
+            initial=initial.description if initial else None,
+            **more,
+        )
 
 
 @dataclass

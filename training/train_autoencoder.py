@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from runtime import datasets
-from runtime.tracking import Tracker, untracked
-from training import parallel, paths
+from training import parallel
 from training.adversary import Adversary, PatchCritic
 from training.augmentation import augmented
 from training.autoencoders import AutoEncoder
@@ -21,44 +18,27 @@ from training.blocks import channels_last
 from training.checkpoints import AUTOENCODERS, Checkpoint
 from training.loop import Job, Losses, Stateful, fit
 from training.losses import LatentLoss, ReconstructionLoss, autoencoder_losses
-from training.options import Options
 from training.perception import train_features
 from training.probe import LatentProbe
-from training.runs import Run
+from training.runs import Task
 
 ADVERSARY_STARTS = 0.2  # of all steps
 
 
 def train_autoencoder(
-    dataset: datasets.Dataset,
-    root: Path,
-    kind: str,
-    arguments: dict[str, Any],
-    alpha: float,
-    options: Options,
-    class_weight: float = 0.0,
-    initial: Checkpoint[AutoEncoder] | None = None,
-    report: Callable[[str], None] = print,
-    track: Tracker = untracked,
+    task: Task, kind: str, alpha: float, class_weight: float = 0.0, initial: Checkpoint[AutoEncoder] | None = None
 ) -> Path:
     """Train and save the dev checkpoint at every epoch; returns its path.
 
-    kind: "autoencoder" or "vae"; arguments: its constructor's; alpha: weight of the KL divergence;
-    class_weight: of how badly a small classifier reads the latents;
-    initial: a checkpoint to go on from, whose arguments then count.
+    kind: "autoencoder" or "vae"; alpha: weight of the KL divergence; class_weight: of how badly a small classifier
+    reads the latents; initial: a checkpoint to go on from.
     """
-    if initial is not None:
-        arguments = initial.arguments
-    identity = {
-        "dataset": dataset.key, "network": arguments, "alpha": alpha, "class_weight": class_weight,
-        "fresh": initial is None,
-    }  # fmt: skip
-    path = paths.checkpoint_path(dataset.model_name, "dev", kind)
-    run = Run(path, identity, arguments, options, report, initial=initial.description if initial else None)
+    dataset, options, track = task.dataset, task.options, task.track
+    run = task.run(kind, initial, {"alpha": alpha, "class_weight": class_weight})
     if run.is_complete():
-        return path
+        return run.checkpoint
     torch.manual_seed(options.seed)
-    train, parts = image_parts(dataset, root)
+    train, parts = image_parts(dataset, task.root)
     state = run.state()
     images, labels = (tensor.to(options.device) for tensor in train.tensors)
     if state is None:
@@ -66,7 +46,7 @@ def train_autoencoder(
     features = train_features(len(dataset.classes), images, labels, options.batch_size, state is None, track)
     del images, labels
 
-    network = initial.network if initial else AUTOENCODERS[kind](**arguments)
+    network = initial.network if initial else AUTOENCODERS[kind](**run.arguments)
     channels_last(network, options.device)
     steps = options.total_epochs * len(train) // options.batch_size
     adversary = Adversary(PatchCritic(), options.device, int(ADVERSARY_STARTS * steps))
@@ -86,4 +66,4 @@ def train_autoencoder(
     fit(Job(network, train, losses_of, parts, companions), run, state, track)
     parallel.wait()
     run.finish()
-    return path
+    return run.checkpoint

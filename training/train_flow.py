@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from runtime import datasets
-from runtime.tracking import Tracker, untracked
-from training import calibration, checkpoints, latents, parallel, paths
-from training.augmentation import augmented
+from training import calibration, checkpoints, latents, parallel
 from training.autoencoders import AutoEncoder
-from training.batches import TensorRows
+from training.batches import TensorRows, image_rows
 from training.blocks import channels_last
 from training.checkpoints import Checkpoint, CheckpointError
 from training.classifiers import Classifier
@@ -26,106 +21,70 @@ from training.loop import Job, Losses, Stateful, fit
 from training.losses import flow_matching_loss
 from training.options import FlowObjective, Options
 from training.paths import flow_name
-from training.runs import Run, in_words
-from training.tuning import PosteriorLoss
+from training.runs import Run, Task, in_words
+from training.tuning import Examples, PosteriorLoss
 
 LABEL_DROPOUT = 0.1
 RIVALS = 12  # classes among which tuning learns to tell, each among those that are hardest to tell from it
 
 
-def train_flow(
-    dataset: datasets.Dataset,
-    latents_path: Path,
-    kind: str,
-    arguments: dict[str, Any],
-    options: Options,
-    objective: FlowObjective,
-    root: Path,
-    initial: Checkpoint[Flow] | None = None,
-    autoencoder: Checkpoint[AutoEncoder] | None = None,
-    classifier: Checkpoint[Classifier] | None = None,
-    report: Callable[[str], None] = print,
-    track: Tracker = untracked,
-) -> Path:
+@dataclass(frozen=True)
+class Given:
+    """Checkpoints that a flow's training takes.
+
+    flow: to go on from; autoencoder: encodes changed images, or decodes what is drawn, where takes_autoencoder says so;
+    classifier: the posterior learns from its reading, where there is one, rather than from labels.
+    """
+
+    flow: Checkpoint[Flow] | None = None
+    autoencoder: Checkpoint[AutoEncoder] | None = None
+    classifier: Checkpoint[Classifier] | None = None
+
+
+def train_flow(task: Task, kind: str, latents_path: Path, objective: FlowObjective, given: Given) -> Path:
     """Train and save the dev checkpoint at every epoch; returns its path.
 
-    kind: the autoencoder, "autoencoder" or "vae", whose latents lie at latents_path; arguments and initial: as for
-    train_autoencoder. Where takes_autoencoder says so, root is where the images lie, and `autoencoder` encodes or
-    decodes; the posterior learns from the classifier, where there is one, rather than from labels. Where the objective
-    draws, its decoder learns, too: its dev checkpoint is saved beside the flow's.
+    kind: the autoencoder, "autoencoder" or "vae", whose latents lie at latents_path. Where the objective draws, its
+    decoder learns, too: its dev checkpoint is saved beside the flow's.
     """
-    encoded = latents.load(latents_path, dataset)
-    train = encoded.parts["train"]
-    if initial is None:
-        of_data = {
-            "classes": len(dataset.classes), "latent_channels": train.mean.shape[1], "latent_size": train.mean.shape[2]
-        }  # fmt: skip
-        arguments = arguments | of_data
-    else:
-        arguments = initial.arguments
-    _check_encoder(latents_path, encoded.encoder_sha256, initial, autoencoder)
-    with_images = takes_autoencoder(objective, options, classifier is not None)
-    if with_images and autoencoder is None:
-        raise CheckpointError("drawing, augmentation, and a classifier take an autoencoder")
-    identity = {
-        "dataset": dataset.key, "network": arguments, "autoencoder": kind, **asdict(objective),
-        "encoder_sha256": encoded.encoder_sha256, "fresh": initial is None,
-        "learns_from": None if classifier is None else checkpoints.sha256_of(classifier.network),
-    }  # fmt: skip
-    path = paths.checkpoint_path(dataset.model_name, "dev", flow_name(kind))
-    frequencies = _frequencies(train.labels, len(dataset.classes))
-    prior = [1 / len(dataset.classes)] * len(dataset.classes) if dataset.uniform_prior else frequencies
-    facts = {"prior": prior, "classifier": calibration.UNCALIBRATED}
-    before, part = initial.description if initial else None, ""
-    beside: tuple[Run, ...] = ()
-    if objective.draws and autoencoder is not None:
-        of_decoder = paths.checkpoint_path(dataset.model_name, "dev", kind)
-        learnt, given = identity | {"network": autoencoder.arguments}, autoencoder.arguments
-        decoder = Run(of_decoder, learnt, given, options, initial=autoencoder.description, part="drawing.autoencoder")
-        part, beside = "drawing.flow", (decoder,)
-    run = Run(path, identity, arguments, options, report, facts, before, part, beside)
+    encoded = latents.load(latents_path, task.dataset)
+    options, train = task.options, encoded.parts["train"]
+    with_images = takes_autoencoder(objective, options, given.classifier is not None)
+    _check(given, latents_path, encoded.encoder_sha256, with_images)
+    frequencies = _frequencies(train.labels, len(task.dataset.classes))
+    run = _run(task, kind, objective, given, encoded, frequencies)
     if run.is_complete():
-        return path
+        return run.checkpoint
     torch.manual_seed(options.seed)
-    if initial is None:
-        flow = Flow(**arguments)
+    if given.flow is None:
+        flow = Flow(**run.arguments)
         flow.set_statistics(train.sample() if objective.sample_latents else train.mean)
     else:
-        flow = initial.network
+        flow = given.flow.network
     flow.to(options.device)
 
     state = run.state()
-    model: nn.Module = flow
-    loss, rows = FlowLoss(objective), _rows(train)
+    loss = FlowLoss(objective)
     if objective.class_weight:
         chosen = _standardised(flow, encoded.parts["validation"])
-        bank = calibration.fit_bank(flow, *chosen, frequencies, objective.pairs, track)
-        rivals = calibration.rivals(flow, *chosen, frequencies, bank, RIVALS, track)
+        bank = calibration.fit_bank(flow, *chosen, frequencies, objective.pairs, task.track)
+        rivals = calibration.rivals(flow, *chosen, frequencies, bank, RIVALS, task.track)
         loss.posterior = PosteriorLoss(bank, rivals, frequencies, flow.latent_shape, options.device)
-    if autoencoder is not None and with_images:
-        images, labels = _images(dataset, root, options.device)
-        rows = TensorRows(*rows.tensors, images.cpu())
-        network = channels_last(autoencoder.network, options.device)
-        if _classifies_images(objective, options, classifier is not None):
-            reader = channels_last(classifier.network, options.device) if classifier else None
-            loss.examples = Examples(network, reader, options)
-        if objective.draws:
-            model = RandomDrawing(Drawing(flow, network, objective.sampler))
-            fresh = state is None
-            loss.finishing = Finishing(objective, images, labels, len(dataset.classes), fresh, track)
-            if fresh:
-                loss.finishing.start(model, images, labels, track)
+    model: nn.Module = flow
+    rows = _rows(train)
+    if with_images:
+        model, rows = _with_images(task, objective, given, flow, rows, loss, fresh=state is None)
     parts = {part: _rows(encoded.parts[part]) for part in ("validation", "test")}
-    fit(Job(model, rows, loss, parts, loss.companions), run, state, track)
+    fit(Job(model, rows, loss, parts, loss.companions), run, state, task.track)
     parallel.wait()
     if parallel.is_first():
-        average = checkpoints.load(path, Flow, options.device).network
+        average = checkpoints.load(run.checkpoint, Flow, options.device).network
         validation = _standardised(average, encoded.parts["validation"])
-        found = calibration.calibrate(average, *validation, frequencies, objective.pairs, track)
+        found = calibration.calibrate(average, *validation, frequencies, objective.pairs, task.track)
         run.finish(classifier=found)
-        report(f"validation accuracy {in_words(found['validation']['accuracy'])}: {found['rule']} is the rule")
+        run.report(f"validation accuracy {in_words(found['validation']['accuracy'])}: {found['rule']} is the rule")
     parallel.wait()
-    return path
+    return run.checkpoint
 
 
 def takes_autoencoder(objective: FlowObjective, options: Options, classifier: bool) -> bool:
@@ -136,24 +95,6 @@ def takes_autoencoder(objective: FlowObjective, options: Options, classifier: bo
 def _classifies_images(objective: FlowObjective, options: Options, classifier: bool) -> bool:
     """Whether the posterior learns from images, changed or read by a classifier, and not from latents and labels."""
     return objective.class_weight > 0 and (options.augments or classifier)
-
-
-class Examples:
-    """Latents of images that are changed a little, to learn to classify, and what a classifier reads in them."""
-
-    def __init__(self, autoencoder: AutoEncoder, classifier: Classifier | None, options: Options) -> None:
-        """options: say how they are changed."""
-        self._autoencoder, self._classifier, self._options = autoencoder, classifier, options
-
-    @torch.no_grad()
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Means of raw latents (N, C, 7, 7) and class logits (N, classes) of uint8 images (N, 1, 28, 28).
-
-        Means, since it is these that are classified in use.
-        """
-        pixels = augmented(images, self._options).contiguous(memory_format=torch.channels_last)
-        logits = None if self._classifier is None else self._classifier(pixels)
-        return self._autoencoder.encode(pixels)[0], logits
 
 
 class FlowLoss:
@@ -199,20 +140,53 @@ class FlowLoss:
         return losses
 
 
-def _check_encoder(
-    latents_path: Path, sha256: str, initial: Checkpoint[Flow] | None, autoencoder: Checkpoint[AutoEncoder] | None
-) -> None:
-    """CheckpointError where the latents are of another encoder than the flow's or the autoencoder's."""
-    if initial is not None and initial.description["encoder_sha256"] != sha256:
+def _check(given: Given, latents_path: Path, sha256: str, takes_autoencoder: bool) -> None:
+    """CheckpointError where a checkpoint is missing, or the latents are of another encoder than a checkpoint's."""
+    if takes_autoencoder and given.autoencoder is None:
+        raise CheckpointError("drawing, augmentation, and a classifier take an autoencoder")
+    if given.flow is not None and given.flow.description["encoder_sha256"] != sha256:
         raise CheckpointError(f"{latents_path} are latents of another encoder than the flow was trained on")
-    if autoencoder is not None and checkpoints.encoder_sha256(autoencoder.network) != sha256:
+    if given.autoencoder is not None and checkpoints.encoder_sha256(given.autoencoder.network) != sha256:
         raise CheckpointError(f"{latents_path} are latents of another encoder than that of the decoder to be finished")
 
 
-def _images(dataset: datasets.Dataset, root: Path, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Training images uint8 (N, 1, 28, 28) and labels (N,)."""
-    data = datasets.load(dataset, root, "train")
-    return torch.from_numpy(data.images)[:, None].to(device), torch.from_numpy(data.labels).to(device)
+def _run(
+    task: Task, kind: str, objective: FlowObjective, given: Given, encoded: latents.Latents, frequencies: list[float]
+) -> Run:
+    """The flow's run, with the decoder's beside it where that learns, too."""
+    classes, shape = len(task.dataset.classes), encoded.parts["train"].mean.shape
+    of_data = {"classes": classes, "latent_channels": shape[1], "latent_size": shape[2]}
+    identity = {
+        "autoencoder": kind, **asdict(objective), "encoder_sha256": encoded.encoder_sha256, "fresh": given.flow is None,
+        "learns_from": None if given.classifier is None else checkpoints.sha256_of(given.classifier.network),
+    }  # fmt: skip
+    prior = [1 / classes] * classes if task.dataset.uniform_prior else frequencies
+    facts = {"prior": prior, "classifier": calibration.UNCALIBRATED}
+    if not objective.draws:
+        return task.run(flow_name(kind), given.flow, identity, of_data, facts=facts)
+    decoder = task.run(kind, given.autoencoder, identity, part="drawing.autoencoder")
+    return task.run(flow_name(kind), given.flow, identity, of_data, facts=facts, part="drawing.flow", beside=(decoder,))
+
+
+def _with_images(
+    task: Task, objective: FlowObjective, given: Given, flow: Flow, rows: TensorRows, loss: FlowLoss, fresh: bool
+) -> tuple[nn.Module, TensorRows]:
+    """What learns and its rows, given a flow and rows of latents; the loss gets what it needs of images."""
+    options = task.options
+    assert given.autoencoder is not None
+    images, labels = (each.to(options.device) for each in image_rows(task.dataset, task.root, "train").tensors)
+    autoencoder = channels_last(given.autoencoder.network, options.device)
+    if _classifies_images(objective, options, given.classifier is not None):
+        reader = channels_last(given.classifier.network, options.device) if given.classifier else None
+        loss.examples = Examples(autoencoder, reader, options)
+    rows = TensorRows(*rows.tensors, images.cpu())
+    if not objective.draws:
+        return flow, rows
+    model = RandomDrawing(Drawing(flow, autoencoder, objective.sampler))
+    loss.finishing = Finishing(objective, images, labels, len(task.dataset.classes), fresh, task.track)
+    if fresh:
+        loss.finishing.start(model, images, labels, task.track)
+    return model, rows
 
 
 def _rows(part: latents.LatentPart) -> TensorRows:

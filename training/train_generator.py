@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from runtime import datasets
-from runtime.tracking import Tracker, untracked
+from runtime.tracking import Tracker
 from training import checkpoints, parallel, paths
 from training.autoencoders import AutoEncoder, pixels_of
 from training.batches import image_parts
@@ -23,10 +22,10 @@ from training.flows import Flow
 from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
 from training.loop import Job, Losses, Stateful, fit
 from training.losses import ReconstructionLoss
-from training.options import GeneratorObjective, Options
+from training.options import GeneratorObjective
 from training.paths import Version, flow_name, generator_name
 from training.perception import train_features
-from training.runs import Run
+from training.runs import Task
 
 FEATURE_BATCH = 128
 AT_DEFAULT = 0.5  # of the examples; the others' guidance weights are uniform
@@ -50,36 +49,23 @@ def load_teacher(dataset: datasets.Dataset, version: Version, kind: str, device:
 
 
 def train_generator(
-    dataset: datasets.Dataset,
-    root: Path,
-    kind: str,
-    arguments: dict[str, Any],
-    options: Options,
-    objective: GeneratorObjective,
-    teacher: Teacher,
-    initial: Checkpoint[Generator] | None = None,
-    report: Callable[[str], None] = print,
-    track: Tracker = untracked,
+    task: Task, kind: str, objective: GeneratorObjective, teacher: Teacher, initial: Checkpoint[Generator] | None = None
 ) -> Path:
     """Train and save the dev checkpoint at every epoch; returns its path.
 
-    kind: of the teacher's autoencoder; the teacher draws with the objective's sampler; arguments and initial: as for
-    train_autoencoder.
+    kind: of the teacher's autoencoder; the teacher draws with the objective's sampler; initial: a checkpoint to go on
+    from.
     """
     autoencoder, flow = teacher.autoencoder, teacher.flow
+    dataset, options, track = task.dataset, task.options, task.track
     of_data = {"classes": len(dataset.classes), "latent_channels": flow.latent_shape[0]}
-    arguments = initial.arguments if initial else arguments | of_data
-    identity = {
-        "dataset": dataset.key, "network": arguments, "autoencoder": kind, **asdict(objective),
-        "teacher": teacher.sha256, "fresh": initial is None,
-    }  # fmt: skip
-    path = paths.checkpoint_path(dataset.model_name, "dev", generator_name(kind))
-    run = Run(path, identity, arguments, options, report, initial=initial.description if initial else None)
+    identity = {"autoencoder": kind, **asdict(objective), "teacher": teacher.sha256}
+    run = task.run(generator_name(kind), initial, identity, of_data)
     if run.is_complete():
-        return path
+        return run.checkpoint
     torch.manual_seed(options.seed)
-    train, parts = image_parts(dataset, root)
-    network = initial.network if initial else Generator(**arguments)
+    train, parts = image_parts(dataset, task.root)
+    network = initial.network if initial else Generator(**run.arguments)
     channels_last(network, options.device)
     state = run.state()
     images, labels = (tensor.to(options.device) for tensor in train.tensors)
@@ -90,7 +76,7 @@ def train_generator(
     fit(Job(network, train, loss, parts, loss.companions), run, state, track)
     parallel.wait()
     run.finish()
-    return path
+    return run.checkpoint
 
 
 class GeneratorLoss:

@@ -13,6 +13,10 @@ from torch import Tensor
 
 from runtime import noise
 from runtime.bayes import DenoisingBank
+from training.augmentation import augmented
+from training.autoencoders import AutoEncoder
+from training.classifiers import Classifier
+from training.options import Options
 
 
 class VelocityField(Protocol):
@@ -60,6 +64,24 @@ class PosteriorLoss:
         if target_logits is None:
             return -posterior[:, 0].mean()
         return -(target_logits.gather(1, candidates).softmax(1) * posterior).sum(1).mean()
+
+
+class Examples:
+    """Latents of images that are changed a little, to learn to classify, and what a classifier reads in them."""
+
+    def __init__(self, autoencoder: AutoEncoder, classifier: Classifier | None, options: Options) -> None:
+        """options: say how they are changed."""
+        self._autoencoder, self._classifier, self._options = autoencoder, classifier, options
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Means of raw latents (N, C, 7, 7) and class logits (N, classes) of uint8 images (N, 1, 28, 28).
+
+        Means, since it is these that are classified in use.
+        """
+        pixels = augmented(images, self._options).contiguous(memory_format=torch.channels_last)
+        logits = None if self._classifier is None else self._classifier(pixels)
+        return self._autoencoder.encode(pixels)[0], logits
 
 
 def denoising_errors(velocity: VelocityField, z: Tensor, times: Tensor, noise: Tensor, candidates: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from runtime.datasets import NAMES
 
 # Flags of `train` that are fields of training.options.Options.
 RUN = (
-    "lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay",
+    "lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay", "initial_share",
     "precision", "compile", "clip", "shift", "distort", "patience", "resume", "seed", "num_workers",
 )  # fmt: skip
 # And those that are fields of commands.train.Training as they are.
@@ -64,6 +64,12 @@ def training_options(command: Command) -> Command:
             type=Number(0, 0.99999),
             default=0.999,
             help="Decay of the moving average of weights, which is what is saved.",
+        ),
+        click.option(
+            "--initial-share",
+            type=Number(0, 1),
+            default=0.0,
+            help="Share of the weights of --model-version in those that are saved.",
         ),
         click.option(
             "--alpha",

@@ -109,6 +109,8 @@ def train(training: Training, promote: bool | None) -> str:
 def _train(training: Training) -> Path:
     """The dev checkpoint of a new network, or of one that goes on."""
     dataset, root, kind, options = training.dataset, training.root, training.kind, training.options
+    if options.initial_share and not training.initial:
+        raise click.UsageError("--initial-share is of the weights of --model-version: give that, too.")
     arguments, show = network_arguments(training), track if parallel.is_first() else untracked
     task = Task(dataset, root, arguments, options, click.echo, show)
     if training.model == "flow":

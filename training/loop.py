@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from runtime.errors import ToolkitError
 from runtime.tracking import Tracker, untracked
 from training import parallel, snapshots
+from training.averages import WeightAverage
 from training.batches import EpochBatches, TensorRows, epoch_seed
 from training.options import Options
 from training.runs import Run
@@ -53,7 +53,7 @@ class Job:
 
 
 def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker = untracked) -> None:
-    """Train `job.model` in place; after each epoch `run` records the moving average of its weights.
+    """Train `job.model` in place; after each epoch `run` records the average of its weights.
 
     The average is to be kept after every epoch or, with `patience`, when its validation loss is the least yet.
     Every epoch draws from a random state of its own, so that a run resumed from `state` repeats the uninterrupted one.
@@ -62,7 +62,7 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
     options, model = run.options, job.model
     parallel.check_batch_size(options.batch_size)
     losses_of = torch.compile(job.losses_of) if options.compile else job.losses_of
-    average = AveragedModel(model, multi_avg_fn=_moving_average(options.ema_decay), use_buffers=True)
+    average = WeightAverage(model, options.ema_decay, options.initial_share)
     optimiser = torch.optim.AdamW(model.parameters(), options.lr, fused=True)
     stateful: dict[str, Stateful] = {"model": model, "average": average, **job.companions}
     done, best = 0, Best(math.inf, 0)
@@ -80,9 +80,9 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
         torch.manual_seed(epoch_seed(options.seed, epoch))
         model.train()
         losses = {"train": _train_epoch(model, average, optimiser, losses_of, order, epoch, options, track)}
-        average.eval()
+        found = average.network()
         for part, rows in job.parts.items():
-            losses[part] = mean_losses(average.module, rows, job.losses_of, options)
+            losses[part] = mean_losses(found, rows, job.losses_of, options)
         kept = not options.patience or losses["validation"]["loss"] < best.loss
         if kept:
             best = Best(losses["validation"]["loss"], epoch + 1)
@@ -95,7 +95,7 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
         }
         states = {name: each.state_dict() for name, each in stateful.items()}
         progress = {"epoch": epoch + 1, "best": [best.loss, best.epoch], "optimiser": optimiser.state_dict()}
-        run.record(average.module, record, {**progress, "states": states})
+        run.record(found, record, {**progress, "states": states})
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def mean_losses(model: nn.Module, data: TensorRows, losses_of: LossesOf, options
 
 def _train_epoch(
     model: nn.Module,
-    average: AveragedModel,
+    average: WeightAverage,
     optimiser: torch.optim.Optimizer,
     losses_of: LossesOf,
     order: EpochBatches,
@@ -146,20 +146,7 @@ def _train_epoch(
         if options.clip:
             nn.utils.clip_grad_norm_(model.parameters(), options.clip)
         optimiser.step()
-        average.update_parameters(model)
+        average.update(model)
         for name, value in losses.items():
             sums[name] += value.detach()
     return {name: parallel.mean(value).item() / steps for name, value in sums.items()}
-
-
-def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Exponential moving average whose memory grows with the steps taken, up to `decay`."""
-
-    @torch.no_grad()
-    def update(averages: Sequence[Tensor], values: Sequence[Tensor], count: Tensor | int) -> None:
-        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        floats = [(a, v) for a, v in zip(averages, values, strict=True) if a.is_floating_point()]
-        if floats:
-            torch._foreach_lerp_([a for a, _ in floats], [v for _, v in floats], weight)
-
-    return update

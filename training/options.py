@@ -76,6 +76,7 @@ class Options:
     """batch_size is of the joined batch, where several processes train together.
 
     precision: of matrix products and convolutions, while weights stay float32; compile: by torch.compile;
+    ema_decay, initial_share: of the weights that are kept, see averages.WeightAverage;
     clip: norm to which longer gradients are shortened (0: none are);
     shift: pixels by which an autoencoder's training images, and those a flow learns to classify, are moved at most;
     distort: radians by which they are turned at most, and the share by which they are sheared and scaled;
@@ -91,6 +92,7 @@ class Options:
     seed: int = 0
     num_workers: int = 0
     ema_decay: float = 0.999
+    initial_share: float = 0.0
     precision: Precision = "float32"
     compile: bool = False
     clip: float = 0.0
@@ -114,7 +116,7 @@ class Options:
     def described(self) -> dict[str, object]:
         """What decides the result, as JSON values."""
         names = (
-            "lr", "total_epochs", "batch_size", "gamma", "seed", "ema_decay", "precision", "compile", "clip",
-            "shift", "distort", "patience",
+            "lr", "total_epochs", "batch_size", "gamma", "seed", "ema_decay", "initial_share", "precision", "compile",
+            "clip", "shift", "distort", "patience",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names} | {"milestones": list(self.milestones)}

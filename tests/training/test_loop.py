@@ -71,13 +71,13 @@ def test_the_same_seed_gives_the_same_weights_with_and_without_workers(tmp_path,
     torch.testing.assert_close(first.network.state_dict(), again.network.state_dict(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("steps", [4, 6, 15])
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, steps):
-    whole = Training(tmp_path / "whole").start()
+@pytest.mark.parametrize(("steps", "more"), [(4, {}), (6, {}), (15, {}), (6, {"initial_share": 0.5})])
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, steps, more):
+    whole = Training(tmp_path / "whole", **more).start()
     with pytest.raises(KeyboardInterrupt):
-        Training(tmp_path / "cut").start(fails_after=steps)
+        Training(tmp_path / "cut", **more).start(fails_after=steps)
     assert snapshot_path(Training(tmp_path / "cut").path).is_file()
-    resumed = Training(tmp_path / "cut", resume=True)
+    resumed = Training(tmp_path / "cut", resume=True, **more)
     again = resumed.start()
     torch.testing.assert_close(again.network.state_dict(), whole.network.state_dict(), rtol=0, atol=0)
     assert [record["epoch"] for record in resumed.records()] == [1, 2, 3, 4]
@@ -124,3 +124,14 @@ def test_the_average_forgets_its_start(tmp_path):
     average = Training(tmp_path, lr=1e-12, total_epochs=10).start().network
     torch.manual_seed(1)
     torch.testing.assert_close(average.encoder[-1].weight, AutoEncoder(**TINY).encoder[-1].weight, atol=1e-6, rtol=0)
+
+
+def test_a_share_of_the_initial_weights_is_kept(tmp_path):
+    shares = (0.0, 0.25, 1.0)
+    moved, mixed, stayed = (Training(tmp_path, initial_share=share).start().network.state_dict() for share in shares)
+    torch.manual_seed(1)
+    initial = dict(AutoEncoder(**TINY).named_parameters())
+    assert not all(torch.equal(moved[name], initial[name]) for name in initial)
+    for name, began in initial.items():
+        torch.testing.assert_close(stayed[name], began.detach())
+        torch.testing.assert_close(mixed[name], moved[name].lerp(began.detach(), 0.25))

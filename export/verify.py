@@ -18,7 +18,7 @@ from runtime.sessions import Graph, SessionSettings
 
 BATCH_SIZES = (1, 2, 7)
 TOLERANCE = 1e-5  # of values up to 1, relative above
-LEVELS_TOLERANCE = 1e-3  # grey levels that rounding may set one level apart
+LEVELS_TOLERANCE = 1e-3  # share of the grey levels, or one of them, that rounding may set one level apart
 TRAJECTORY_TOLERANCE = 1e-3  # latents at the end of all steps
 TIE = 1e-3
 ROUNDING = 1e-5  # of a mean squared error, which the denoising rule weighs
@@ -67,7 +67,7 @@ def _error(found: NDArray[Any], wanted: NDArray[Any], scale: float) -> tuple[flo
     """The largest error, relative to values above 1, and what is allowed; of grey levels the share that differ."""
     if wanted.dtype == np.uint8:
         apart = np.abs(found.astype(np.int64) - wanted)
-        return float(apart.mean() if apart.max() <= 1 else apart.max()), LEVELS_TOLERANCE
+        return float(apart.mean() if apart.max() <= 1 else apart.max()), max(LEVELS_TOLERANCE, 1 / apart.size)
     return float((np.abs(found - wanted) / np.maximum(1, np.abs(wanted))).max()), TOLERANCE * scale
 
 

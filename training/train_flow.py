@@ -157,7 +157,7 @@ def _run(
     classes, shape = len(task.dataset.classes), encoded.parts["train"].mean.shape
     of_data = {"classes": classes, "latent_channels": shape[1], "latent_size": shape[2]}
     identity = {
-        "autoencoder": kind, **asdict(objective), "encoder_sha256": encoded.encoder_sha256, "fresh": given.flow is None,
+        "autoencoder": kind, **asdict(objective), "encoder_sha256": encoded.encoder_sha256,
         "learns_from": None if given.classifier is None else checkpoints.sha256_of(given.classifier.network),
     }  # fmt: skip
     prior = [1 / classes] * classes if task.dataset.uniform_prior else frequencies

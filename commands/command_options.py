@@ -28,7 +28,7 @@ RUN = (
 # And those that are fields of commands.train.Training as they are.
 TRAINING = (
     "root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs", "frechet_weight",
-    "adversarial_weight", "regression_weight", "teacher_version", "classifier_version",
+    "adversarial_weight", "judges", "regression_weight", "teacher_version", "classifier_version",
 )  # fmt: skip
 
 MODELS = ("autoencoder", "vae", "flow", "generator", "classifier")  # that can be trained
@@ -112,6 +112,12 @@ def training_options(command: Command) -> Command:
             type=Number(0, 1000),
             default=0.0,
             help="Weight of a critic that tells such samples from real images. The decoder learns, too.",
+        ),
+        click.option(
+            "--judges",
+            type=click.IntRange(1, 8),
+            default=1,
+            help="Networks that take that distance, and critics, side by side; the mean counts.",
         ),
         click.option(
             "--regression-weight",

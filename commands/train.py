@@ -62,6 +62,7 @@ class Training:
     pairs: int = PAIRS
     frechet_weight: float = 0.0
     adversarial_weight: float = 0.0
+    judges: int = 1
     regression_weight: float = 1.0
     sampler: Sampling = field(default_factory=Sampling)
 

@@ -38,7 +38,8 @@ class Generate(nn.Module):
 class Reading:
     """How scores become posteriors: the denoising rule's bank of pairs, its temperature, p(y) (C,).
 
-    stages: pairs in the order in which they are asked, each with the number of classes still in question: all at first.
+    stages: pairs in the order in which they are asked, each with the number of classes still in question: all at first,
+    but where the flow has a sieve.
     """
 
     bank: DenoisingBank
@@ -50,8 +51,9 @@ class Reading:
 class Classify(nn.Module):
     """Images uint8 (N, 28, 28) to log p(x | y), up to a constant of the image, and p(y | x), by the denoising rule.
 
-    Classes drop out in stages, the least probable ones first. What a pair would have added to a class that has dropped
-    out is taken to be what it adds to the worst of those that have not.
+    Classes drop out in stages, the least probable ones first; before the first stage a sieve, where the flow has one,
+    says which these are. What a pair would have added to a class that has dropped out is taken to be what it adds to
+    the worst of those that have not.
     """
 
     def __init__(self, autoencoder: AutoEncoder, flow: Flow, reading: Reading) -> None:
@@ -65,16 +67,18 @@ class Classify(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         z = self.flow.standardise(self.autoencoder.encode(images[:, None].float() / 255)[0])
-        (first, _), *later = self.stages
-        scores = self._score(z, first)
-        for pairs, count in later:
-            if count == scores.shape[1]:
+        scores = torch.zeros_like(self.log_prior)[None]
+        ranking = None if self.flow.sieve is None else self.flow.sieve(z)
+        for pairs, count in self.stages:
+            if count == len(self.log_prior) or ranking is None:
                 scores = scores + self._score(z, pairs)
-                continue
-            kept = (scores + self.log_prior).topk(count).indices
-            added = self._score(z, pairs, kept)
-            of_kept = scores.gather(1, kept) + added
-            scores = (scores + added.amin(1, keepdim=True)).scatter(1, kept, of_kept)
+            else:
+                kept = ranking.topk(count).indices
+                added = self._score(z, pairs, kept)
+                scores = scores.expand_as(ranking)
+                of_kept = scores.gather(1, kept) + added
+                scores = (scores + added.amin(1, keepdim=True)).scatter(1, kept, of_kept)
+            ranking = scores + self.log_prior
         return scores, torch.softmax(scores + self.log_prior, dim=1)
 
     def _score(self, z: Tensor, pairs: list[int], kept: Tensor | None = None) -> Tensor:

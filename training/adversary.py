@@ -55,18 +55,23 @@ class ImageCritic(Critic):
     """Scores whole images beside their class (arXiv 1802.05637) by the logistic loss.
 
     It sees both sides in one batch, so that their statistics do not give them away, and shifted a little.
+    strided: whether it halves its maps by a stride rather than by taking the largest of four.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, strided: bool = False) -> None:
         super().__init__()
-        widths = (1, 32, 48, 64)
+        widths, (kernel, stride) = (1, 32, 48, 64), ((5, 2) if strided else (3, 1))
         stages = (
             nn.Sequential(
-                nn.Conv2d(a, b, 3, padding=1, bias=False), nn.MaxPool2d(2), parallel.BatchNorm2d(b), nn.LeakyReLU(0.1)
+                nn.Conv2d(a, b, kernel, stride, kernel // 2, bias=False),
+                *([] if strided else [nn.MaxPool2d(2)]),
+                parallel.BatchNorm2d(b),
+                nn.LeakyReLU(0.1),
             )
             for a, b in pairwise(widths)
         )
-        self.features = nn.Sequential(*stages, nn.Flatten(), nn.Linear(64 * 9, 128), nn.LeakyReLU(0.1))
+        positions = 16 if strided else 9
+        self.features = nn.Sequential(*stages, nn.Flatten(), nn.Linear(64 * positions, 128), nn.LeakyReLU(0.1))
         self.head = nn.Linear(128, 1)
         self.of_class = nn.Embedding(classes, 128)
         nn.init.zeros_(self.of_class.weight)

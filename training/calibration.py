@@ -76,7 +76,7 @@ def calibrate(
         "likelihood_steps": LIKELIHOOD_STEPS,
         "temperatures": temperatures | {"denoising": temperature},
         "bank": asdict(replace(bank, weights=tuple(temperature * weight for weight in bank.weights))),
-        "stages": choose_stages(errors, np.array(bank.weights), p, y[fitted]),
+        "stages": choose_stages(errors, np.array(bank.weights), p, y[fitted], _sieved(flow, latents[fitted])),
         "validation": {
             "images": len(y[:few]),
             "accuracy": {rule: float(found.mean()) for rule, found in correct.items()},
@@ -98,24 +98,27 @@ def choose_rule(correct: dict[Rule, NDArray[np.bool_]]) -> Rule:
     return best
 
 
-def choose_stages(errors: Floats, weights: Floats, prior: Floats, labels: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """In which order to ask the pairs, and of how many classes each, from errors (N, K, C): the first of all.
+def choose_stages(
+    errors: Floats, weights: Floats, prior: Floats, labels: NDArray[np.int64], sieved: Floats | None = None
+) -> list[tuple[int, int]]:
+    """In which order to ask the pairs, and of how many classes each, from errors (N, K, C).
 
-    The pair that reads most images as all of them do comes first. Of the others, each is asked of the fewest classes
-    among which is, but for a share LOST of the error rate on labels (N,), the one that all pairs choose; of all where
-    there are too few images to tell.
+    The pair that reads most images as all of them do comes first. Each is asked of the fewest classes among which is,
+    but for a share LOST of the error rate on labels (N,), the one that all pairs choose; of all where there are too few
+    images to tell. The first classes are the likeliest by a sieve's logits (N, C), all where there is none.
     """
     parts = -errors * weights[None, :, None]
     chosen = (parts.sum(1) + np.log(prior)).argmax(1)
     lost = LOST * float((chosen != labels).mean())
     agree = ((parts + np.log(prior)).argmax(2) == chosen[:, None]).mean(0)
     order = np.argsort(-agree, kind="stable").tolist()
-    scores, stages = np.broadcast_to(np.log(prior), parts[:, 0].shape), []
+    scores: Floats = np.broadcast_to(np.log(prior), parts[:, 0].shape)
+    stages: list[tuple[int, int]] = []
     count = errors.shape[2]
-    for place, pair in enumerate(order):
-        if place and len(errors) * lost >= 1:
-            own = np.take_along_axis(scores, chosen[:, None], 1)
-            rank = (scores > own).sum(1)
+    for pair in order:
+        ranking = scores if stages else sieved
+        if ranking is not None and len(errors) * lost >= 1:
+            rank = (ranking > np.take_along_axis(ranking, chosen[:, None], 1)).sum(1)
             count = min(count, 1 + int(np.quantile(rank, 1 - lost, method="higher")))
         stages.append((pair, max(count, min(2, errors.shape[2]))))
         scores = scores + parts[:, pair]
@@ -131,6 +134,15 @@ def fit_bank(
     errors = _in_pieces(scorer.denoising_errors, latents.numpy(), track, "denoising")
     weights = fit_weights(errors, labels.numpy(), np.array(prior), np.array(bank.times))
     return replace(bank, weights=tuple(weights.tolist()))
+
+
+@torch.no_grad()
+def _sieved(flow: Flow, latents: Tensor) -> Floats | None:
+    """The logits of a flow's sieve (N, C), where it has one."""
+    if flow.sieve is None:
+        return None
+    found: Floats = flow.sieve(latents.to(flow.element_mean.device)).cpu().numpy()
+    return found
 
 
 def _temperature_of(bank: DenoisingBank, size: int) -> float:

@@ -51,7 +51,10 @@ class RandomDrawing(nn.Module):
 
 
 class Finishing:
-    """The losses of what is drawn, and all that learns beside it."""
+    """The losses of what is drawn, and all that learns beside it.
+
+    Every other judge is of another architecture, since what pleases a network need not please another.
+    """
 
     def __init__(
         self,
@@ -65,14 +68,18 @@ class Finishing:
         """Real images are uint8 (N, 1, 28, 28), on the device where all of it lies; not fresh: a state follows."""
         self._objective = objective
         self._learners: dict[str, Stateful] = {}
+        self._frechet: list[FrechetLoss] = []
+        self._adversaries: list[Adversary] = []
         if objective.frechet_weight:
-            features = EmbeddingNetwork(classes)
-            train_classifier(features, images, labels, FEATURE_STEPS if fresh else 0, FEATURE_BATCH, track)
-            self._frechet = FrechetLoss(features, images, labels, track)
-            self._learners |= {"features": features, "frechet": self._frechet}
+            for index in range(objective.judges):
+                features = EmbeddingNetwork(classes, pooled=index % 2 == 1)
+                train_classifier(features, images, labels, FEATURE_STEPS if fresh else 0, FEATURE_BATCH, track)
+                self._frechet.append(FrechetLoss(features, images, labels, track))
+                self._learners |= {f"features {index}": features, f"frechet {index}": self._frechet[-1]}
         if objective.adversarial_weight:
-            self._adversary = Adversary(ImageCritic(classes), images.device)
-            self._learners["adversary"] = self._adversary
+            for index in range(objective.judges):
+                self._adversaries.append(Adversary(ImageCritic(classes, strided=index % 2 == 1), images.device))
+                self._learners[f"adversary {index}"] = self._adversaries[-1]
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run would be another without."""
@@ -90,13 +97,17 @@ class Finishing:
             self._start(draw, images, labels, track)
 
     def _start(self, draw: Draw, images: Tensor, labels: Tensor, track: Tracker) -> None:
-        if self._objective.frechet_weight:
+        if self._frechet:
             rows = torch.randint(len(labels), (FIRST_BATCHES, BATCH), device=labels.device)
-            self._frechet.start([(draw(labels[each]), labels[each]) for each in track(rows, FIRST_BATCHES, "drawing")])
-        if self._objective.adversarial_weight:
+            drawn = [(draw(labels[each]), labels[each]) for each in track(rows, FIRST_BATCHES, "drawing")]
+            for loss in self._frechet:
+                loss.start(drawn)
+        if self._adversaries:
             rows = torch.randint(len(labels), (CRITIC_STEPS, CRITIC_BATCH), device=labels.device)
             for each in track(rows, CRITIC_STEPS, "critic"):
-                self._adversary.learn(images[each].float() / 255, draw(labels[each]), labels[each])
+                real, generated = images[each].float() / 255, draw(labels[each])
+                for adversary in self._adversaries:
+                    adversary.learn(real, generated, labels[each])
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, drawn: Tensor, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -106,11 +117,13 @@ class Finishing:
         """
         losses: dict[str, Tensor] = {}
         total = torch.zeros((), device=drawn.device)
-        if self._objective.frechet_weight:
-            losses["frechet"] = self._frechet(drawn, labels)
+        if self._frechet:
+            losses["frechet"] = torch.stack([loss(drawn, labels) for loss in self._frechet]).mean()
             total = total + self._objective.frechet_weight * losses["frechet"]
-        if self._objective.adversarial_weight:
-            losses["adversarial"] = self._adversary.loss(images.float() / 255, drawn, labels)
+        if self._adversaries:
+            real = images.float() / 255
+            lost = [adversary.loss(real, drawn, labels) for adversary in self._adversaries]
+            losses["adversarial"] = torch.stack(lost).mean()
             total = total + self._objective.adversarial_weight * losses["adversarial"]
         return {**losses, "drawing": total}
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.forward_mode import Dual, attend, conv, linear, normalise, scale_shift, silu
+from training.sieve import Sieve
 
 N_FREQUENCIES = 8
 
@@ -24,7 +25,8 @@ class Flow(nn.Module):
 
     backbone: "mlp", residual layers on the flattened latent, or "conv", inverted bottlenecks on its map;
     dim1: width of the layers or channels of the map; n_layers: how many; embedding: width of the vector of
-    class and time; expansion and n_heads (0: no self-attention) shape the conv backbone.
+    class and time; expansion and n_heads (0: no self-attention) shape the conv backbone; sieve: width of a perceptron
+    that says which classes are worth asking the flow about (0: there is none, and all are).
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Flow(nn.Module):
         embedding: int = 16,
         expansion: int = 3,
         n_heads: int = 0,
+        sieve: int = 0,
     ) -> None:
         super().__init__()
         self.null_label = classes
@@ -51,6 +54,7 @@ class Flow(nn.Module):
             self.backbone = ConvBackbone(latent_channels, dim1, n_layers, embedding, expansion, n_heads)
         else:
             raise ValueError(f"backbone is 'mlp' or 'conv', not {backbone!r}")
+        self.sieve = Sieve(math.prod(self.latent_shape), sieve, classes) if sieve else None
         # Statistics of the data: latents are standardised by channel, and each element then has a mean and variance.
         self.register_buffer("channel_mean", torch.zeros(latent_channels, 1, 1))
         self.register_buffer("channel_std", torch.ones(latent_channels, 1, 1))

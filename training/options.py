@@ -37,11 +37,12 @@ class DrawingObjective:
     """What whole images cost that are drawn with a sampler.
 
     frechet_weight and adversarial_weight: of their Frechet distance to real images, and of a critic that tells them
-    from real ones.
+    from real ones; judges: networks that take the distance, and critics, of which the mean counts.
     """
 
     frechet_weight: float = 0.0
     adversarial_weight: float = 0.0
+    judges: int = 1
     sampler: Sampling = field(default_factory=Sampling)
 
     @property

@@ -45,9 +45,12 @@ class FeatureNetwork(nn.Module):
 
 
 class EmbeddingNetwork(nn.Module):
-    """Images (N, 1, 28, 28) in [0, 1] to class logits; `embed` gives the 128 features before them."""
+    """Images (N, 1, 28, 28) in [0, 1] to class logits; `embed` gives the 128 features before them.
 
-    def __init__(self, classes: int = 10) -> None:
+    pooled: whether these are means over positions, which do not say where in the image something is.
+    """
+
+    def __init__(self, classes: int = 10, pooled: bool = False) -> None:
         super().__init__()
         self.classes = classes
         self.embed = nn.Sequential(
@@ -55,9 +58,11 @@ class EmbeddingNetwork(nn.Module):
             conv_norm_relu(24, 48, 3),
             nn.MaxPool2d(2),
             conv_norm_relu(48, 64, 3),
-            nn.Flatten(),
-            nn.Linear(64 * 49, 128),
-            nn.ReLU(),
+            *(
+                [conv_norm_relu(64, 128, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+                if pooled
+                else [nn.Flatten(), nn.Linear(64 * 49, 128), nn.ReLU()]
+            ),
         )
         self.head = nn.Linear(128, classes)
 

@@ -64,6 +64,9 @@ def train_flow(task: Task, kind: str, latents_path: Path, objective: FlowObjecti
     flow.to(options.device)
 
     state = run.state()
+    if given.flow is None and flow.sieve is not None and state is None:
+        z, y = _standardised(flow, train)
+        flow.sieve.learn(z.to(options.device), y.to(options.device), task.track)
     loss = FlowLoss(objective)
     if objective.class_weight:
         chosen = _standardised(flow, encoded.parts["validation"])

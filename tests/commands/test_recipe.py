@@ -46,6 +46,7 @@ sample_latents = true
 [flow.network]
 dim1 = 8
 n_layers = 1
+sieve = 3
 [[flow_stages]]
 name = "tuning"
 total_epochs = 1
@@ -63,6 +64,7 @@ class_weight = 0.5
 pairs = 3
 frechet_weight = 0.02
 adversarial_weight = 0.03
+judges = 2
 [flow_stages.sampler]
 weight = 1.2
 [distillation]
@@ -147,7 +149,8 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root):
     decoder = bundle.manifest["provenance"]["vae"]
     assert (decoder["adversarial_weight"], decoder["before"]["alpha"]) == (0.03, 0.5)
     flow = bundle.manifest["provenance"]["flow"]
-    assert (flow["frechet_weight"], flow["sampler"]["weight"], flow["sampler"]["steps"]) == (0.02, 1.2, 3)
+    assert (flow["frechet_weight"], flow["judges"]) == (0.02, 2)
+    assert (flow["sampler"]["weight"], flow["sampler"]["steps"]) == (1.2, 3)
     assert (flow["before"]["frechet_weight"], flow["before"]["class_weight"]) == (0, 0.5)
     classifier = checkpoints.load(paths.checkpoint_path("MNIST", "dev", "classifier"), Classifier).network
     assert flow["before"]["learns_from"] == checkpoints.sha256_of(classifier)

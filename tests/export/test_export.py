@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -7,7 +9,7 @@ import runtime
 from export import onnx_files, verify
 from export.bundles import export_bundle
 from export.graphs import Networks, bundle_graphs, fold_batch_norms, folded
-from export.one_call import Reading
+from export.one_call import Classify, Reading
 from export.storage import rounded
 from runtime import bundle as bundles
 from runtime.bayes import DenoisingBank
@@ -20,8 +22,10 @@ from training.generators import Generator
 from training.options import Sampling
 
 READING = Reading(DenoisingBank((0.3, 0.8), (1.0, 2.0), 0), 1.5, (0.1,) * 10, ((1, 10), (0, 3)))
+SIEVED = replace(READING, stages=((1, 4), (0, 3)))
 NETWORKS = [
     (VarAutoEncoder, {}, {}),
+    (VarAutoEncoder, {}, {"sieve": 8}),
     (AutoEncoder, {"n_heads": 2, "dim1": 8, "dim2": 8}, {"backbone": "conv", "dim1": 8, "n_layers": 1, "n_heads": 2}),
 ]
 
@@ -41,7 +45,20 @@ def trained_like(model):
 
 
 def graphs(networks):
-    return bundle_graphs(networks, Sampling(steps=2, guidance_start=0.5), READING)
+    return bundle_graphs(networks, Sampling(steps=2, guidance_start=0.5), SIEVED if networks.flow.sieve else READING)
+
+
+@torch.no_grad()
+def test_classes_that_a_sieve_drops_have_the_score_of_the_worst_that_it_keeps():
+    autoencoder, flow = trained_like(VarAutoEncoder()), trained_like(Flow(sieve=8))
+    images = torch.randint(256, (5, 28, 28), dtype=torch.uint8)
+    kept = flow.sieve(flow.standardise(autoencoder.encode(images[:, None] / 255)[0])).topk(4).indices
+    scores, whole = (
+        Classify(autoencoder, flow, replace(READING, stages=((1, count), (0, count))))(images)[0] for count in (4, 10)
+    )
+    torch.testing.assert_close(scores.gather(1, kept), whole.gather(1, kept))
+    worst = whole.gather(1, kept).amin(1, keepdim=True)
+    torch.testing.assert_close(scores.scatter(1, kept, worst.expand_as(kept)), worst.expand_as(scores))
 
 
 @pytest.mark.parametrize(("kind", "shape", "flow"), NETWORKS)

@@ -55,3 +55,12 @@ def test_stages_ask_the_pair_that_knows_most_first_and_few_classes_after_it():
     assert [pair for pair, _ in stages] == [1, 0]
     assert stages[0][1] == 6
     assert 2 <= stages[1][1] <= 3
+
+
+def test_the_first_classes_are_those_that_a_sieve_finds_likely():
+    labels = np.arange(4000) % 6
+    errors = (np.arange(6)[None] != labels[:, None]).astype(float)[:, None]
+    told = np.where(np.arange(4000) % 10, labels, (labels + 1) % 6)  # a tenth is read wrongly
+    sieved = -np.abs(np.arange(6)[None] - labels[:, None] - 0.6)  # takes a class for the next one
+    assert calibration.choose_stages(errors, np.ones(1), np.full(6, 1 / 6), told, sieved) == [(0, 2)]
+    assert calibration.choose_stages(errors, np.ones(1), np.full(6, 1 / 6), told) == [(0, 6)]

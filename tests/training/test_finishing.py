@@ -4,11 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from training import finishing
 from training.adversary import Adversary, ImageCritic
 from training.drawing import Drawing
-from training.finishing import SHRINKAGE, FrechetLoss, RandomDrawing
+from training.finishing import SHRINKAGE, Finishing, FrechetLoss, RandomDrawing
 from training.flows import Flow
-from training.options import Sampling
+from training.options import DrawingObjective, Sampling
+from training.perception import EmbeddingNetwork
 
 CLASSES = 3
 SAMPLER = Sampling(steps=2, weight=1.5, guidance_start=0.5)
@@ -89,6 +91,37 @@ def test_the_frechet_loss_goes_on_from_its_state():
     wanted = loss(drawn, labels[:20])
     other.load_state_dict(state)
     assert other(drawn, labels[:20]).item() == wanted.item()
+
+
+def test_the_mean_of_all_judges_counts(monkeypatch):
+    for steps in ("FEATURE_STEPS", "FIRST_BATCHES", "CRITIC_STEPS"):
+        monkeypatch.setattr(finishing, steps, 2)
+    images, labels, drawing = problem()
+    drawn, real = drawing(labels[:20]).detach(), images[:20]
+
+    def losses(**objective):
+        torch.manual_seed(0)
+        judged = Finishing(DrawingObjective(**objective), images, labels, CLASSES)
+        judged.start(drawing, images, labels)
+        return judged, judged(drawn, real, labels[:20])
+
+    both, found = losses(frechet_weight=2.0, adversarial_weight=3.0, judges=2)
+    torch.testing.assert_close(found["drawing"], 2 * found["frechet"] + 3 * found["adversarial"])
+    one, alone = losses(frechet_weight=2.0, judges=1)
+    torch.testing.assert_close(one.state_dict()["features 0"], both.state_dict()["features 0"])
+    assert set(both.state_dict()) == {f"{judge} {i}" for judge in ("features", "frechet", "adversary") for i in (0, 1)}
+    assert found["frechet"] != alone["frechet"]
+
+
+def test_pooled_features_do_not_say_where_something_is():
+    torch.manual_seed(0)
+    middle = torch.zeros(1, 1, 28, 28)
+    middle[:, :, 12:14, 12:14] = 1
+    apart = [
+        (network.embed(middle) - network.embed(middle.roll((4, 4), (2, 3)))).abs().max()
+        for network in (EmbeddingNetwork(CLASSES, pooled=pooled).eval() for pooled in (False, True))
+    ]
+    assert apart[1] < 0.1 * apart[0]
 
 
 def test_a_critic_pulls_samples_to_the_real_images():

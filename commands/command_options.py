@@ -117,7 +117,7 @@ def training_options(command: Command) -> Command:
             "--judges",
             type=click.IntRange(1, 8),
             default=1,
-            help="Networks that take that distance, and critics, side by side; the mean counts.",
+            help="Feature networks of --frechet-weight, and critics of --adversarial-weight; the mean of each counts.",
         ),
         click.option(
             "--regression-weight",

@@ -112,6 +112,8 @@ def _train(training: Training) -> Path:
     dataset, root, kind, options = training.dataset, training.root, training.kind, training.options
     if options.initial_share and not training.initial:
         raise click.UsageError("--initial-share is of the weights of --model-version: give that, too.")
+    if training.judges > 1 and not (training.frechet_weight or training.adversarial_weight):
+        raise click.UsageError("--judges are of --frechet-weight and --adversarial-weight: give one of these, too.")
     arguments, show = network_arguments(training), track if parallel.is_first() else untracked
     task = Task(dataset, root, arguments, options, click.echo, show)
     if training.model == "flow":

@@ -51,9 +51,9 @@ class Reading:
 class Classify(nn.Module):
     """Images uint8 (N, 28, 28) to log p(x | y), up to a constant of the image, and p(y | x), by the denoising rule.
 
-    Classes drop out in stages, the least probable ones first; before the first stage a sieve, where the flow has one,
-    says which these are. What a pair would have added to a class that has dropped out is taken to be what it adds to
-    the worst of those that have not.
+    Classes drop out in stages, the least probable ones first. What a pair would have added to a class that has dropped
+    out is taken to be the least that it adds to another. Before the first stage a sieve, where the flow has one, says
+    which drop out: they are taken to be as probable as the least probable of the others.
     """
 
     def __init__(self, autoencoder: AutoEncoder, flow: Flow, reading: Reading) -> None:
@@ -67,19 +67,35 @@ class Classify(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         z = self.flow.standardise(self.autoencoder.encode(images[:, None].float() / 255)[0])
-        scores = torch.zeros_like(self.log_prior)[None]
-        ranking = None if self.flow.sieve is None else self.flow.sieve(z)
-        for pairs, count in self.stages:
-            if count == len(self.log_prior) or ranking is None:
+        first, *later = self.stages
+        scores, ranking = self._start(z, *first)
+        for pairs, count in later:
+            if count == len(self.log_prior):
                 scores = scores + self._score(z, pairs)
-            else:
-                kept = ranking.topk(count).indices
-                added = self._score(z, pairs, kept)
-                scores = scores.expand_as(ranking)
-                of_kept = scores.gather(1, kept) + added
-                scores = (scores + added.amin(1, keepdim=True)).scatter(1, kept, of_kept)
-            ranking = scores + self.log_prior
+                ranking = scores + self.log_prior
+                continue
+            kept = ranking.topk(count).indices
+            added = self._score(z, pairs, kept)
+            of_kept = scores.gather(1, kept) + added
+            scores = (scores + added.amin(1, keepdim=True)).scatter(1, kept, of_kept)
+            ranking = self._among(kept, of_kept)
         return scores, torch.softmax(scores + self.log_prior, dim=1)
+
+    def _start(self, z: Tensor, pairs: list[int], count: int) -> tuple[Tensor, Tensor]:
+        """Scores after the first stage, and by what the classes of the next one are chosen: both (N, C)."""
+        if self.flow.sieve is None or count == len(self.log_prior):
+            scores = self._score(z, pairs)
+            return scores, scores + self.log_prior
+        kept = self.flow.sieve(z).topk(count).indices
+        of_kept = self._score(z, pairs, kept)
+        ranking = self._among(kept, of_kept)
+        least = (of_kept + self.log_prior[kept]).amin(1, keepdim=True)
+        return (least - self.log_prior).scatter(1, kept, of_kept), ranking
+
+    def _among(self, kept: Tensor, scores: Tensor) -> Tensor:
+        """Log-posteriors (N, C), up to a constant, of the classes kept (N, M) by their scores; none of the others."""
+        nothing = torch.full_like(self.log_prior, -torch.inf).expand(len(kept), -1)
+        return nothing.scatter(1, kept, scores + self.log_prior[kept])
 
     def _score(self, z: Tensor, pairs: list[int], kept: Tensor | None = None) -> Tensor:
         """What pairs add to the scores of the classes kept (N, M), or of all: (N, M)."""

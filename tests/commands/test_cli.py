@@ -229,6 +229,7 @@ WRONG_TRAINING = [
     "train --model vae --total-epochs 0",
     "train --model vae --initial-share 2",
     "train --model vae --initial-share 0.5",
+    "train --model vae --judges 2",
     "train --model vae --milestones 3 x",
     "train --model vae --milestones",
     "train --model vae --gamma 2",

@@ -20,6 +20,7 @@ from training.autoencoders import AutoEncoder
 from training.checkpoints import Checkpoint, CheckpointError
 from training.classifiers import Classifier
 from training.runs import Run
+from training.sieve import Sieve
 
 TINY = """
 dataset = "MNIST"
@@ -139,8 +140,11 @@ def run(root, promote, name="tiny", **more):
     return recipe.run_recipe(name, root, Path("z.safetensors"), torch.device("cpu"), 0, promote, **more)
 
 
-def test_a_recipe_goes_from_images_to_a_bundle(folder, root):
+def test_a_recipe_goes_from_images_to_a_bundle(folder, root, monkeypatch):
+    sieved = []
+    monkeypatch.setattr(Sieve, "learn", lambda self, latents, labels, track: sieved.append(len(labels)))
     assert "off torch" in run(root, promote=True)
+    assert sieved == [len(load(find("MNIST"), root, "train").labels)]  # once, before the flow
     bundle = bundles.read(folder / "models_onnx" / "MNIST")
     assert (bundle.defaults.steps, bundle.defaults.weight, bundle.defaults.diffusion) == (3, 1.5, 0.5)
     assert (bundle.manifest["storage"], bundle.defaults.sampler) == ("int8", "few")

@@ -83,7 +83,7 @@ def test_main_is_replaced_only_when_agreed(tmp_path, root):
 FLOW = "--model flow --latents z.safetensors --autoencoder vae"
 TRAININGS = {  # what is trained, and how
     "vae": ("vae", f"--model vae --shift 1 {TINY_AUTOENCODER}"),
-    "flow": ("vae-flow", FLOW),
+    "flow": ("vae-flow", f"{FLOW} --sieve 4"),
     "generator": (
         "vae-generator",
         "--model generator --autoencoder vae --teacher-version dev --dim1 8 --n_layers 1 --dim2 4 --dim3 2",

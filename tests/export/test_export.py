@@ -23,6 +23,11 @@ from training.options import Sampling
 
 READING = Reading(DenoisingBank((0.3, 0.8), (1.0, 2.0), 0), 1.5, (0.1,) * 10, ((1, 10), (0, 3)))
 SIEVED = replace(READING, stages=((1, 4), (0, 3)))
+MANY = replace(
+    SIEVED,
+    bank=DenoisingBank(tuple((k + 1) / 14 for k in range(12)), (1.0,) * 12, 0),
+    stages=tuple((k, 4) for k in range(12)),
+)
 NETWORKS = [
     (VarAutoEncoder, {}, {}),
     (VarAutoEncoder, {}, {"sieve": 8}),
@@ -59,6 +64,24 @@ def test_classes_that_a_sieve_drops_have_the_score_of_the_worst_that_it_keeps():
     torch.testing.assert_close(scores.gather(1, kept), whole.gather(1, kept))
     worst = whole.gather(1, kept).amin(1, keepdim=True)
     torch.testing.assert_close(scores.scatter(1, kept, worst.expand_as(kept)), worst.expand_as(scores))
+    unequal = tuple((np.arange(1, 11) / 55).tolist())
+    reading = replace(READING, prior=unequal, stages=((1, 4), (0, 4)))
+    posterior = Classify(autoencoder, flow, reading)(images)[1]
+    least = posterior.gather(1, kept).amin(1, keepdim=True)
+    torch.testing.assert_close(posterior.scatter(1, kept, least.expand_as(kept)), least.expand_as(posterior))
+
+
+@torch.no_grad()
+def test_dropped_classes_stay_out_however_many_pairs_follow(tmp_path):
+    networks = Networks(trained_like(VarAutoEncoder()), trained_like(Flow(sieve=8)))
+    spec = next(s for s in bundle_graphs(networks, Sampling(steps=2), MANY) if s.file == "classify.onnx")
+    images = torch.randint(256, (20, 28, 28), dtype=torch.uint8)
+    z = networks.flow.standardise(networks.autoencoder.encode(images[:, None] / 255)[0])
+    kept = networks.flow.sieve(z).topk(4).indices
+    whole = Classify(networks.autoencoder, networks.flow, replace(MANY, stages=tuple((k, 10) for k in range(12))))
+    torch.testing.assert_close(spec.module(images)[0].gather(1, kept), whole(images)[0].gather(1, kept))
+    onnx_files.write(spec, tmp_path)
+    assert verify.check_graph(spec, (tmp_path / spec.file).read_bytes()) <= 1e-3
 
 
 @pytest.mark.parametrize(("kind", "shape", "flow"), NETWORKS)

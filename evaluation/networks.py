@@ -82,7 +82,7 @@ def fit(network: nn.Module, images: Tensor, labels: Tensor, steps: int, seed: in
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
-    for _ in track(range(steps), steps, "training a judge"):
+    for _ in track(range(steps), steps, "training a network"):
         rows = torch.randint(len(images), (BATCH_SIZE,), generator=generator)
         loss = F.cross_entropy(network(_shifted(images[rows][:, None].float() / 255, generator))[1], labels[rows])
         optimiser.zero_grad()

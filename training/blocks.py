@@ -1,4 +1,4 @@
-"""Building blocks of the networks: inverted linear bottlenecks and self-attention over positions."""
+"""Building blocks of the networks: inverted linear bottlenecks, self-attention over positions, perceptrons."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def conv_norm_relu(inputs: int, outputs: int, kernel: int, stride: int = 1, grou
         BatchNorm2d(outputs),
         nn.ReLU(),
     )
+
+
+def perceptron(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    """One hidden layer on whatever has `inputs` numbers a row."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, outputs))
 
 
 class InvertedBottleneck(nn.Module):

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from training import parallel, snapshots
+from training.blocks import perceptron
 
 WIDTH = 64
 
@@ -18,8 +19,7 @@ class LatentProbe:
 
     def __init__(self, size: int, classes: int, device: torch.device, lr: float = 2e-3) -> None:
         """size: numbers in a latent."""
-        layers = nn.Sequential(nn.Flatten(), nn.Linear(size, WIDTH), nn.SiLU(), nn.Linear(WIDTH, classes))
-        self._classifier = layers.to(device)
+        self._classifier = perceptron(size, WIDTH, classes).to(device)
         self._optimiser = torch.optim.Adam(self._classifier.parameters(), lr)
 
     def state_dict(self) -> dict[str, Any]:

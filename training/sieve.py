@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runtime.tracking import Tracker, untracked
+from training.blocks import perceptron
 
 EPOCHS, BATCH, RATE = 40, 256, 5e-3
 
@@ -20,7 +21,7 @@ class Sieve(nn.Module):
     def __init__(self, size: int, width: int, classes: int) -> None:
         """size: numbers in a latent; width: of the hidden layer."""
         super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(size, width), nn.SiLU(), nn.Linear(width, classes))
+        self.layers = perceptron(size, width, classes)
         self.requires_grad_(False)
 
     def forward(self, latents: Tensor) -> Tensor:

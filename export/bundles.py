@@ -203,7 +203,13 @@ def _reading(description: dict[str, Any]) -> Reading:
     classifier = description["classifier"]
     bank, prior = DenoisingBank(**classifier["bank"]), tuple(description["prior"])
     stages = classifier.get("stages", [(pair, len(prior)) for pair in range(len(bank.times))])
-    return Reading(bank, classifier["temperatures"]["denoising"], prior, tuple((pair, count) for pair, count in stages))
+    return Reading(
+        bank,
+        classifier["temperatures"]["denoising"],
+        prior,
+        tuple((pair, count) for pair, count in stages),
+        classifier.get("doubtful", 1.0),
+    )
 
 
 def _replaceable(folder: Path) -> Path:

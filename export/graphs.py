@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.one_call import Classify, Generate, Reading, one_call_drawing
+from export.one_call import MOVES, Classify, Generate, Reading, one_call_drawing
 from training.autoencoders import AutoEncoder
-from training.blocks import Network
+from training.blocks import Network, SelfAttention
 from training.flows import Flow
 from training.generators import Generator
 from training.losses import kl_divergence
@@ -23,6 +23,7 @@ class GraphSpec:
     """One file of a bundle: its module, the names of its inputs and outputs, and example inputs.
 
     scale: of rounding errors in its outputs, where something inside multiplies them.
+    works: the module that does its work, more often for some rows than for others; times: how often for one on average.
     """
 
     file: str
@@ -31,6 +32,8 @@ class GraphSpec:
     outputs: tuple[str, ...]
     example: tuple[Tensor, ...]
     scale: float = 1.0
+    works: nn.Module | None = None
+    times: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,18 @@ def bundle_graphs(networks: Networks, sampler: Sampling, reading: Reading) -> li
     encoded = ("latent", "kl") if autoencoder.variational else ("latent",)
     pixels = torch.randint(256, (3, 28, 28), dtype=torch.uint8)
     drawing = networks.generator or one_call_drawing(flow, autoencoder, sampler)
+    classify = Classify(autoencoder, flow, reading)
     return [
         drawing_graph(drawing, flow.latent_shape, flow.null_label),
         GraphSpec(
             "classify.onnx",
-            Classify(autoencoder, flow, reading),
+            classify,
             ("image",),
             ("log_likelihood", "posterior"),
             (pixels,),
             max(1.0, sum(reading.bank.weights) / reading.temperature),
+            works=classify.once,
+            times=1 + len(MOVES) * reading.doubtful,
         ),
         GraphSpec("encoder.onnx", Encoder(autoencoder, flow), ("image",), encoded, (images,)),
         GraphSpec("decoder.onnx", Decoder(autoencoder, flow), ("latent",), ("image",), (x,)),
@@ -120,9 +126,12 @@ def folded(networks: Networks) -> Networks:
 
 
 def fold_batch_norms(network: Network) -> Network:
-    """A copy in which every batch norm behind a convolution is part of that convolution."""
+    """A copy in which every batch norm is part of the convolution beside it."""
     folded = copy.deepcopy(network).eval()
     for module in list(folded.modules()):
+        if isinstance(module, SelfAttention):
+            module.in_projection = _after(module.norm, module.in_projection)
+            module.norm = nn.Identity()
         if not isinstance(module, nn.Sequential):
             continue
         for index in range(len(module) - 1):
@@ -130,3 +139,18 @@ def fold_batch_norms(network: Network) -> Network:
             if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 module[index], module[index + 1] = fuse_conv_bn_eval(layer, norm), nn.Identity()
     return folded
+
+
+@torch.no_grad()
+def _after(norm: nn.Module, layer: nn.Conv2d) -> nn.Conv2d:
+    """A 1x1 convolution that does what a batch norm and then this one does."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert layer.bias is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * scale
+    joined = copy.deepcopy(layer)
+    joined.weight.mul_(scale[None, :, None, None])
+    joined.bias = nn.Parameter(layer.bias + layer.weight[:, :, 0, 0] @ shift)
+    return joined

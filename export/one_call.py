@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runtime import noise
-from runtime.bayes import DenoisingBank
+from runtime.bayes import CERTAIN, DenoisingBank
 from training.autoencoders import AutoEncoder
 from training.drawing import Drawing
 from training.flows import Flow
 from training.options import Sampling
 
+MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # pixels down and right by which a doubtful image is moved
 AT_ONCE = 8  # pairs that are asked in one evaluation of the flow, at most
 
 
@@ -39,17 +43,48 @@ class Reading:
     """How scores become posteriors: the denoising rule's bank of pairs, its temperature, p(y) (C,).
 
     stages: pairs in the order in which they are asked, each with the number of classes still in question: all at first,
-    but where the flow has a sieve.
+    but where the flow has a sieve. doubtful: the share of validation images that are read again.
     """
 
     bank: DenoisingBank
     temperature: float
     prior: tuple[float, ...]
     stages: tuple[tuple[int, int], ...]
+    doubtful: float = 0.0
 
 
 class Classify(nn.Module):
     """Images uint8 (N, 28, 28) to log p(x | y), up to a constant of the image, and p(y | x), by the denoising rule.
+
+    An image of which no class is as probable as bayes.CERTAIN is read again, moved by a pixel each way; the posterior
+    is the mean of all five.
+    """
+
+    def __init__(self, autoencoder: AutoEncoder, flow: Flow, reading: Reading) -> None:
+        super().__init__()
+        self.once = ReadOnce(autoencoder, flow, reading)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logs = self._log_posterior(images)
+        doubtful = (logs.amax(1) < math.log(CERTAIN)).nonzero()[:, 0]
+        moved = self._log_posterior(_moved(images[doubtful])).unflatten(0, (len(MOVES), -1))
+        summed = functools.reduce(torch.logaddexp, [logs[doubtful], *moved])
+        logs = logs.index_copy(0, doubtful, summed - math.log(1 + len(MOVES)))
+        return logs - self.once.log_prior, logs.exp()
+
+    def _log_posterior(self, images: Tensor) -> Tensor:
+        return torch.log_softmax(self.once(images) + self.once.log_prior, dim=1)
+
+
+def _moved(images: Tensor) -> Tensor:
+    """Images (N, 28, 28) moved by MOVES, one after the other, where zeros come in: (4 N, 28, 28)."""
+    height, width = images.shape[1:]
+    padded = F.pad(images, (1, 1, 1, 1))
+    return torch.cat([padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width] for down, right in MOVES])
+
+
+class ReadOnce(nn.Module):
+    """Images uint8 (N, 28, 28) to log p(x | y) (N, C), up to a constant of the image, by the denoising rule.
 
     Classes drop out in stages, the least probable ones first. What a pair would have added to a class that has dropped
     out is taken to be the least that it adds to another. Before the first stage a sieve, where the flow has one, says
@@ -65,7 +100,7 @@ class Classify(nn.Module):
         self.log_prior = torch.tensor(reading.prior).log()
         self.stages = _joined(reading.stages)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> Tensor:
         z = self.flow.standardise(self.autoencoder.encode(images[:, None].float() / 255)[0])
         first, *later = self.stages
         scores, ranking = self._start(z, *first)
@@ -79,7 +114,7 @@ class Classify(nn.Module):
             of_kept = scores.gather(1, kept) + added
             scores = (scores + added.amin(1, keepdim=True)).scatter(1, kept, of_kept)
             ranking = self._among(kept, of_kept)
-        return scores, torch.softmax(scores + self.log_prior, dim=1)
+        return scores
 
     def _start(self, z: Tensor, pairs: list[int], count: int) -> tuple[Tensor, Tensor]:
         """Scores after the first stage, and by what the classes of the next one are chosen: both (N, C)."""
@@ -94,7 +129,7 @@ class Classify(nn.Module):
 
     def _among(self, kept: Tensor, scores: Tensor) -> Tensor:
         """Log-posteriors (N, C), up to a constant, of the classes kept (N, M) by their scores; none of the others."""
-        nothing = torch.full_like(self.log_prior, -torch.inf).expand(len(kept), -1)
+        nothing = torch.full_like(self.log_prior, -torch.inf).expand(kept.shape[0], -1)
         return nothing.scatter(1, kept, scores + self.log_prior[kept])
 
     def _score(self, z: Tensor, pairs: list[int], kept: Tensor | None = None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from training.blocks import InvertedBottleneck, SelfAttention, conv_norm_relu
+from training.blocks import InvertedBottleneck, Retouching, SelfAttention, conv_norm_relu
 
 LATENT_SIZE = 7
 # A pixel is a sigmoid stretched to this range and cut at 0 and 1, so that ground and ink can be quite black and white.
@@ -16,7 +16,7 @@ class AutoEncoder(nn.Module):
 
     dim1, dim2: channels of encoder and decoder at 7x7; n_layers: inverted bottlenecks in each;
     expansion: their inner width over their outer; dim3: channels of the decoder at 14x14;
-    n_heads: self-attention heads over the 49 positions (0: none).
+    n_heads: self-attention heads over the 49 positions (0: none); dim4: channels of the decoder at 28x28 (0: none).
     """
 
     variational = False
@@ -30,6 +30,7 @@ class AutoEncoder(nn.Module):
         n_layers: int = 2,
         expansion: int = 3,
         n_heads: int = 0,
+        dim4: int = 0,
     ) -> None:
         super().__init__()
         self.latent_shape = (latent_channels, LATENT_SIZE, LATENT_SIZE)
@@ -40,7 +41,7 @@ class AutoEncoder(nn.Module):
             *([SelfAttention(dim1, n_heads)] if n_heads else []),
             nn.Conv2d(dim1, latent_channels * (2 if self.variational else 1), 1),
         )
-        self.decoder = nn.Sequential(*decoder_layers(latent_channels, dim2, dim3, n_layers, expansion, n_heads))
+        self.decoder = nn.Sequential(*decoder_layers(latent_channels, dim2, dim3, n_layers, expansion, n_heads, dim4))
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """The latents' mean and, where the encoder is variational, log-variance; each (N, C, 7, 7)."""
@@ -66,7 +67,7 @@ class VarAutoEncoder(AutoEncoder):
 
 
 def decoder_layers(
-    latent_channels: int, dim2: int, dim3: int, n_layers: int, expansion: int, n_heads: int = 0
+    latent_channels: int, dim2: int, dim3: int, n_layers: int, expansion: int, n_heads: int = 0, dim4: int = 0
 ) -> list[nn.Module]:
     """What turns maps (N, latent_channels, 7, 7) into the logits of images; arguments as of an AutoEncoder."""
     return [
@@ -78,6 +79,7 @@ def decoder_layers(
         conv_norm_relu(dim3, dim3, 3),
         nn.Conv2d(dim3, 4, 3, padding=1),
         nn.PixelShuffle(2),
+        *([Retouching(dim4)] if dim4 else []),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Building blocks of the networks: inverted linear bottlenecks, self-attention over positions, perceptrons."""
+"""Building blocks of the networks: inverted linear bottlenecks, self-attention over positions, and the like."""
 
 from __future__ import annotations
 
@@ -50,6 +50,24 @@ class InvertedBottleneck(nn.Module):
         return x + self.layers(x)
 
 
+class Retouching(nn.Module):
+    """Two convolutions at full resolution, the result of which is added to maps (N, 1, H, W).
+
+    Pixels that come from one position of smaller maps by shuffling differ from their neighbours too sharply; this
+    makes them agree. It starts with adding nothing.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        last = nn.Conv2d(channels, 1, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(cast(Tensor, last.bias))
+        self.layers = nn.Sequential(nn.Conv2d(1, channels, 5, padding=2), nn.ReLU(), last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
 class SelfAttention(nn.Module):
     """Every position of a map (N, C, H, W) attends to every other; the result is added."""
 
@@ -58,7 +76,7 @@ class SelfAttention(nn.Module):
         if channels % heads:
             raise ValueError(f"{channels} channels can't be divided among {heads} attention heads")
         self.heads = heads
-        self.norm = BatchNorm2d(channels)
+        self.norm: nn.Module = BatchNorm2d(channels)
         self.in_projection = nn.Conv2d(channels, 3 * channels, 1)
         self.out_projection = nn.Conv2d(channels, channels, 1)
 

@@ -69,6 +69,7 @@ def calibrate(
     errors = _in_pieces(scorer.denoising_errors, z[fitted], track, "stages")
     scores = {rule: _in_pieces(partial(scorer, rule=rule), z[:few], track, rule) for rule in RULES}
     correct = {rule: bayes.posterior(found, p).argmax(1) == y[:few] for rule, found in scores.items()}
+    read = bayes.posterior(bayes.denoising_scores(errors, np.array(bank.weights)), p)
     temperature = _temperature_of(bank, z[0].size)
     temperatures = {rule: fit_temperature(found, y[:few], p) for rule, found in scores.items()}
     return {
@@ -77,6 +78,7 @@ def calibrate(
         "temperatures": temperatures | {"denoising": temperature},
         "bank": asdict(replace(bank, weights=tuple(temperature * weight for weight in bank.weights))),
         "stages": choose_stages(errors, np.array(bank.weights), p, y[fitted], _sieved(flow, latents[fitted])),
+        "doubtful": float((read.max(1) < bayes.CERTAIN).mean()),
         "validation": {
             "images": len(y[:few]),
             "accuracy": {rule: float(found.mean()) for rule, found in correct.items()},

@@ -24,7 +24,7 @@ from training.generators import Generator
 from training.paths import checkpoint_path, log_path
 
 FORMAT = 1
-MAY_BE_NONE = ("n_heads", "n_blocks", "numbers", "frequencies", "sieve")  # of a network's arguments
+MAY_BE_NONE = ("n_heads", "dim4", "n_blocks", "numbers", "frequencies", "sieve")  # of a network's arguments
 NETWORKS: dict[str, type[nn.Module]] = {
     network.__name__: network for network in (AutoEncoder, VarAutoEncoder, Flow, Generator, Classifier)
 }

@@ -290,6 +290,7 @@ def test_a_shipped_bundle_is_as_its_recipe_says(name):
     shares = recipe.FOLDER / f"{wanted['autoencoder'].get('from', name)}.toml"
     autoencoder = tomllib.loads(shares.read_text())["autoencoder"]
     history = provenance[autoencoder["model"]]
+    assert history["network"].items() >= autoencoder["network"].items()
     while "alpha" not in history:
         history = history["before"]
     assert history["alpha"] == autoencoder["alpha"]

@@ -4,16 +4,19 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 
 import runtime
 from export import onnx_files, verify
 from export.bundles import export_bundle
 from export.graphs import Networks, bundle_graphs, fold_batch_norms, folded
-from export.one_call import Classify, Reading
+from export.one_call import Reading, ReadOnce
 from export.storage import rounded
+from runtime import bayes
 from runtime import bundle as bundles
-from runtime.bayes import DenoisingBank
+from runtime.bayes import CERTAIN, DenoisingBank
 from runtime.errors import BundleError, ToolkitError
+from runtime.sessions import Graph, SessionSettings
 from tests.gaussian import gaussian_flow, save_checkpoints, save_generator
 from training import checkpoints, paths
 from training.autoencoders import AutoEncoder, VarAutoEncoder
@@ -30,7 +33,7 @@ MANY = replace(
 )
 NETWORKS = [
     (VarAutoEncoder, {}, {}),
-    (VarAutoEncoder, {}, {"sieve": 8}),
+    (VarAutoEncoder, {"dim4": 2}, {"sieve": 8}),
     (AutoEncoder, {"n_heads": 2, "dim1": 8, "dim2": 8}, {"backbone": "conv", "dim1": 8, "n_layers": 1, "n_heads": 2}),
 ]
 
@@ -43,8 +46,10 @@ def trained_like(model):
             torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)
             torch.nn.init.uniform_(module.running_var, 0.5, 2)
             torch.nn.init.uniform_(module.weight, 0.5, 2)
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
     if isinstance(model, Flow):
-        torch.nn.init.normal_(model.backbone.last.weight, std=0.1)
         model.element_variance.uniform_(0.3, 2)
     return model.eval()
 
@@ -59,29 +64,66 @@ def test_classes_that_a_sieve_drops_have_the_score_of_the_worst_that_it_keeps():
     images = torch.randint(256, (5, 28, 28), dtype=torch.uint8)
     kept = flow.sieve(flow.standardise(autoencoder.encode(images[:, None] / 255)[0])).topk(4).indices
     scores, whole = (
-        Classify(autoencoder, flow, replace(READING, stages=((1, count), (0, count))))(images)[0] for count in (4, 10)
+        ReadOnce(autoencoder, flow, replace(READING, stages=((1, count), (0, count))))(images) for count in (4, 10)
     )
     torch.testing.assert_close(scores.gather(1, kept), whole.gather(1, kept))
     worst = whole.gather(1, kept).amin(1, keepdim=True)
     torch.testing.assert_close(scores.scatter(1, kept, worst.expand_as(kept)), worst.expand_as(scores))
     unequal = tuple((np.arange(1, 11) / 55).tolist())
     reading = replace(READING, prior=unequal, stages=((1, 4), (0, 4)))
-    posterior = Classify(autoencoder, flow, reading)(images)[1]
+    posterior = torch.softmax(ReadOnce(autoencoder, flow, reading)(images) + torch.tensor(unequal).log(), dim=1)
     least = posterior.gather(1, kept).amin(1, keepdim=True)
     torch.testing.assert_close(posterior.scatter(1, kept, least.expand_as(kept)), least.expand_as(posterior))
 
 
 @torch.no_grad()
 def test_dropped_classes_stay_out_however_many_pairs_follow(tmp_path):
-    networks = Networks(trained_like(VarAutoEncoder()), trained_like(Flow(sieve=8)))
+    networks = folded(Networks(trained_like(VarAutoEncoder()), trained_like(Flow(sieve=8))))
     spec = next(s for s in bundle_graphs(networks, Sampling(steps=2), MANY) if s.file == "classify.onnx")
     images = torch.randint(256, (20, 28, 28), dtype=torch.uint8)
     z = networks.flow.standardise(networks.autoencoder.encode(images[:, None] / 255)[0])
     kept = networks.flow.sieve(z).topk(4).indices
-    whole = Classify(networks.autoencoder, networks.flow, replace(MANY, stages=tuple((k, 10) for k in range(12))))
-    torch.testing.assert_close(spec.module(images)[0].gather(1, kept), whole(images)[0].gather(1, kept))
+    whole = ReadOnce(networks.autoencoder, networks.flow, replace(MANY, stages=tuple((k, 10) for k in range(12))))
+    torch.testing.assert_close(spec.works(images).gather(1, kept), whole(images).gather(1, kept))
     onnx_files.write(spec, tmp_path)
     assert verify.check_graph(spec, (tmp_path / spec.file).read_bytes()) <= 1e-3
+
+
+@torch.no_grad()
+def test_an_image_in_doubt_is_read_again_a_pixel_further_each_way(tmp_path):
+    networks = folded(Networks(trained_like(VarAutoEncoder()), trained_like(Flow())))
+    prior = tuple((np.arange(1, 11) / 55).tolist())
+    images = torch.randint(1, 256, (40, 28, 28), dtype=torch.uint8)
+    scores = ReadOnce(networks.autoencoder, networks.flow, replace(READING, temperature=1.0))(images)
+    sureness = {t: torch.softmax(scores / t + torch.tensor(prior).log(), 1).amax(1) for t in np.geomspace(0.01, 1, 100)}
+    temperature = min(sureness, key=lambda t: (sureness[t].median() - CERTAIN).abs())
+    reading = replace(READING, temperature=temperature, prior=prior)
+    spec = next(s for s in bundle_graphs(networks, Sampling(steps=2), reading) if s.file == "classify.onnx")
+
+    def read(seen):
+        return torch.softmax(spec.works(seen) + torch.tensor(prior).log(), dim=1)
+
+    wide = F.pad(images, (1, 1, 1, 1))
+    views = [images, wide[:, :28, 1:29], wide[:, 2:, 1:29], wide[:, 1:29, :28], wide[:, 1:29, 2:]]
+    once, mean = read(images), torch.stack([read(view) for view in views]).mean(0)
+    certain = once.amax(1, keepdim=True) >= CERTAIN
+    assert 5 < certain.sum() < 35
+    wanted = torch.where(certain, once, mean)
+    onnx_files.write(spec, tmp_path)
+    graph = Graph((tmp_path / spec.file).read_bytes(), spec.file, SessionSettings())
+    for chosen in (slice(None), certain[:, 0].numpy(), ~certain[:, 0].numpy()):
+        scores, posterior = graph(images.numpy()[chosen])
+        np.testing.assert_allclose(posterior, wanted[chosen], atol=1e-4)
+        np.testing.assert_allclose(bayes.posterior(scores, np.array(prior)), posterior, atol=1e-5)
+
+
+def test_what_reading_again_costs_is_counted():
+    networks = Networks(VarAutoEncoder(), Flow())
+    once, twice = (
+        next(s for s in bundle_graphs(networks, Sampling(), replace(READING, doubtful=share)) if s.works)
+        for share in (0.0, 0.25)
+    )
+    assert onnx_files.multiply_adds(twice) == 2 * onnx_files.multiply_adds(once) > 0
 
 
 @pytest.mark.parametrize(("kind", "shape", "flow"), NETWORKS)

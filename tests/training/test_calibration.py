@@ -29,7 +29,7 @@ def test_temperature_undoes_a_scale():
 def test_calibration_is_what_a_manifest_holds():
     flow = gaussian_flow()
     found = calibration.calibrate(flow, torch.randn(12, *flow.latent_shape), torch.arange(12) % 10, [0.1] * 10)
-    assert found.keys() == calibration.UNCALIBRATED.keys() | {"least_log_density", "stages"}
+    assert found.keys() == calibration.UNCALIBRATED.keys() | {"doubtful", "least_log_density", "stages"}
     assert found["rule"] in found["validation"]["accuracy"]
     assert len(found["bank"]["weights"]) == len(found["bank"]["times"]) == calibration.PAIRS
 

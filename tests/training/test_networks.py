@@ -145,3 +145,17 @@ def test_a_generator_draws_the_same_of_noise_that_repeats_what_it_uses():
 def test_generators_that_cant_be_are_refused(arguments):
     with pytest.raises(ValueError, match="numbers"):
         Generator(**arguments)
+
+
+@torch.no_grad()
+def test_retouching_adds_nothing_before_it_has_learnt_and_then_reaches_three_pixels():
+    plain, retouched = AutoEncoder().eval(), AutoEncoder(dim4=3).eval()
+    retouched.load_state_dict(plain.state_dict(), strict=False)
+    latents = torch.randn(2, 1, 7, 7)
+    torch.testing.assert_close(retouched.decode(latents), plain.decode(latents))
+    layer = retouched.decoder[-1]
+    torch.nn.init.ones_(layer.layers[-1].weight)
+    spot = torch.zeros(1, 1, 28, 28)
+    spot[0, 0, 14, 14] = 9.0
+    seen = (layer(spot) - layer(torch.zeros_like(spot)))[0, 0].nonzero()
+    assert (seen.amin(0).tolist(), seen.amax(0).tolist()) == ([11, 11], [17, 17])

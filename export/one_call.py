@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,8 +67,9 @@ class Classify(nn.Module):
         logs = self._log_posterior(images)
         doubtful = (logs.amax(1) < math.log(CERTAIN)).nonzero()[:, 0]
         moved = self._log_posterior(_moved(images[doubtful])).unflatten(0, (len(MOVES), -1))
-        summed = functools.reduce(torch.logaddexp, [logs[doubtful], *moved])
-        logs = logs.index_copy(0, doubtful, summed - math.log(1 + len(MOVES)))
+        seen = torch.cat([logs[doubtful][None], moved])
+        most = seen.amax(0)
+        logs = logs.index_copy(0, doubtful, most + (seen - most).exp().mean(0).log())
         return logs - self.once.log_prior, logs.exp()
 
     def _log_posterior(self, images: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from onnx import TensorProto
 from torch.utils.flop_counter import FlopCounterMode
 
+from export.branches import skip_where_none
 from export.graphs import GraphSpec
 from export.storage import shorten_names, store
 
@@ -60,6 +61,7 @@ def convert(spec: GraphSpec) -> onnx.ModelProto:
     onnxscript.optimizer.optimize(program.model, output_size_limit=LARGEST_FOLDED)
     model = program.model_proto
     _strip(model, spec)
+    skip_where_none(model)
     return model
 
 

@@ -72,12 +72,20 @@ def shorten_names(model: onnx.ModelProto) -> None:
             short[name] = next(unused)
         return short[name]
 
-    for tensor in graph.initializer:
-        tensor.name = shortened(tensor.name)
-    for node in graph.node:
-        node.ClearField("name")
-        node.input[:] = [shortened(name) for name in node.input]
-        node.output[:] = [shortened(name) for name in node.output]
+    def shorten(graph: onnx.GraphProto) -> None:
+        for tensor in graph.initializer:
+            tensor.name = shortened(tensor.name)
+        for node in graph.node:
+            node.ClearField("name")
+            node.input[:] = [shortened(name) for name in node.input]
+            node.output[:] = [shortened(name) for name in node.output]
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.GRAPH:
+                    shorten(attribute.g)
+        for value in graph.output:
+            value.name = shortened(value.name)
+
+    shorten(graph)
 
 
 def rounded_network(network: Network, storage: Storage) -> Network:

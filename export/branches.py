@@ -1,0 +1,59 @@
+"""Give a graph a branch: work on rows that are chosen by what is in them is skipped where there are none.
+
+Sessions before onnxruntime 1.31 divide by zero in some operators that are given no rows.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import TensorProto, helper
+
+CHOOSES, PUTS_BACK = "NonZero", "ScatterND"
+
+
+def skip_where_none(model: onnx.ModelProto) -> None:
+    """Move all between the one NonZero, which chooses rows, and the last ScatterND, which puts them back, into an If.
+
+    A graph without a NonZero stays as it is. The ScatterND's data go on as they are where no row is chosen.
+    """
+    nodes = list(model.graph.node)
+    choices = [node for node in nodes if node.op_type == CHOOSES]
+    if not choices:
+        return
+    (chosen,) = (node.output[0] for node in choices)
+    waiting = _depending_on(chosen, nodes)
+    last = max(index for index, node in enumerate(waiting) if node.op_type == PUTS_BACK)
+    inside, after = waiting[: last + 1], waiting[last + 1 :]
+    before = [node for node in nodes if not any(node is other for other in waiting)]
+
+    joined, put_back = inside[-1].output[0], inside[-1]
+    put_back.output[0] = f"{joined}.of_some"
+    there = [
+        helper.make_node("Size", [chosen], [f"{chosen}.size"]),
+        helper.make_node("Cast", [f"{chosen}.size"], [f"{chosen}.any"], to=TensorProto.BOOL),
+        helper.make_node(
+            "If",
+            [f"{chosen}.any"],
+            [joined],
+            then_branch=_branch("some", inside),
+            else_branch=_branch("none", [helper.make_node("Identity", [put_back.input[0]], [f"{joined}.of_none"])]),
+        ),
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend([*before, *there, *after])
+
+
+def _depending_on(name: str, nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """The nodes that need a value, directly or not, in their order."""
+    known, found = {name}, []
+    for node in nodes:
+        if known.intersection(node.input):
+            known.update(node.output)
+            found.append(node)
+    return found
+
+
+def _branch(name: str, nodes: list[onnx.NodeProto]) -> onnx.GraphProto:
+    """A graph of nodes, the last of which makes its one output, of floats; its inputs are what is around it."""
+    output = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
+    return helper.make_graph(nodes, name, [], [output])

@@ -293,7 +293,7 @@ def evaluate_options(command: Command) -> Command:
             "--train-networks",
             is_flag=True,
             help="Train networks on samples, too: the two-sample test and train-on-samples. Needs torch; "
-            "minutes a seed.",
+            "several minutes a seed.",
         ),
         click.option(
             "--nearest",

@@ -22,13 +22,16 @@ def two_sample_accuracy(
     """Held-out accuracy of a CNN trained to tell samples from real images; 0.5 where it can't.
 
     Half of each side is for training, half held out; both sides have the same labels in the same order. Of several
-    networks the one counts that tells most of those apart that it learnt.
+    networks the one counts that tells the halves for training apart best.
     """
     order = np.random.default_rng(seed).permutation(len(real.images))
     learnt, held_out = (_joined(samples.images[half], real.images[half]) for half in np.array_split(order, 2))
-    networks = [PoolingNetwork(2) for _ in range(TWO_SAMPLE_NETWORKS)]
-    for index, network in enumerate(networks):
-        fit(network, *learnt, TWO_SAMPLE_STEPS, TWO_SAMPLE_NETWORKS * seed + index, track)
+    networks = []
+    for own in range(TWO_SAMPLE_NETWORKS * seed, TWO_SAMPLE_NETWORKS * (seed + 1)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(own)
+            networks.append(PoolingNetwork(2))
+            fit(networks[-1], *learnt, TWO_SAMPLE_STEPS, own, track)
     return accuracy(max(networks, key=lambda network: accuracy(network, *learnt)), *held_out)
 
 

@@ -1,6 +1,6 @@
 """Give a graph a branch: work on rows that are chosen by what is in them is skipped where there are none.
 
-Sessions before onnxruntime 1.31 divide by zero in some operators that are given no rows.
+onnxruntime 1.30 dies of a division by zero in some operator that is given no rows; 1.32 does not.
 """
 
 from __future__ import annotations
@@ -14,29 +14,33 @@ CHOOSES, PUTS_BACK = "NonZero", "ScatterND"
 def skip_where_none(model: onnx.ModelProto) -> None:
     """Move all between the one NonZero, which chooses rows, and the last ScatterND, which puts them back, into an If.
 
-    A graph without a NonZero stays as it is. The ScatterND's data go on as they are where no row is chosen.
+    A graph without a NonZero stays as it is. The ScatterND's data go on as they are where no row is chosen. Raises
+    ValueError where the graph is not of this kind.
     """
     nodes = list(model.graph.node)
     choices = [node for node in nodes if node.op_type == CHOOSES]
     if not choices:
         return
-    (chosen,) = (node.output[0] for node in choices)
+    chosen = choices[0].output[0]
     waiting = _depending_on(chosen, nodes)
-    last = max(index for index, node in enumerate(waiting) if node.op_type == PUTS_BACK)
+    back = [index for index, node in enumerate(waiting) if node.op_type == PUTS_BACK]
+    if len(choices) > 1 or not back:
+        raise ValueError(f"{model.graph.name} does not choose rows once, by {CHOOSES}, to put them back by {PUTS_BACK}")
+    last = back[-1]
     inside, after = waiting[: last + 1], waiting[last + 1 :]
     before = [node for node in nodes if not any(node is other for other in waiting)]
 
-    joined, put_back = inside[-1].output[0], inside[-1]
-    put_back.output[0] = f"{joined}.of_some"
+    put_back = inside[-1]
+    result, put_back.output[0] = put_back.output[0], f"{put_back.output[0]}.of_some"
     there = [
         helper.make_node("Size", [chosen], [f"{chosen}.size"]),
         helper.make_node("Cast", [f"{chosen}.size"], [f"{chosen}.any"], to=TensorProto.BOOL),
         helper.make_node(
             "If",
             [f"{chosen}.any"],
-            [joined],
+            [result],
             then_branch=_branch("some", inside),
-            else_branch=_branch("none", [helper.make_node("Identity", [put_back.input[0]], [f"{joined}.of_none"])]),
+            else_branch=_branch("none", [helper.make_node("Identity", [put_back.input[0]], [f"{result}.of_none"])]),
         ),
     ]
     del model.graph.node[:]

@@ -23,7 +23,8 @@ class GraphSpec:
     """One file of a bundle: its module, the names of its inputs and outputs, and example inputs.
 
     scale: of rounding errors in its outputs, where something inside multiplies them.
-    works: the module that does its work, more often for some rows than for others; times: how often for one on average.
+    counted: what of the module is counted, where it works on some rows more often than on others; runs_a_row: how often
+    on one, on average.
     """
 
     file: str
@@ -32,8 +33,8 @@ class GraphSpec:
     outputs: tuple[str, ...]
     example: tuple[Tensor, ...]
     scale: float = 1.0
-    works: nn.Module | None = None
-    times: float = 1.0
+    counted: nn.Module | None = None
+    runs_a_row: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ def bundle_graphs(networks: Networks, sampler: Sampling, reading: Reading) -> li
             ("log_likelihood", "posterior"),
             (pixels,),
             max(1.0, sum(reading.bank.weights) / reading.temperature),
-            works=classify.once,
-            times=1 + len(MOVES) * reading.doubtful,
+            counted=classify.once,
+            runs_a_row=1 + len(MOVES) * reading.doubtful,
         ),
         GraphSpec("encoder.onnx", Encoder(autoencoder, flow), ("image",), encoded, (images,)),
         GraphSpec("decoder.onnx", Decoder(autoencoder, flow), ("latent",), ("image",), (x,)),
@@ -129,8 +130,8 @@ def fold_batch_norms(network: Network) -> Network:
     """A copy in which every batch norm is part of the convolution beside it."""
     folded = copy.deepcopy(network).eval()
     for module in list(folded.modules()):
-        if isinstance(module, SelfAttention):
-            module.in_projection = _after(module.norm, module.in_projection)
+        if isinstance(module, SelfAttention) and isinstance(module.norm, nn.BatchNorm2d):
+            module.in_projection = _with_norm_before(module.norm, module.in_projection)
             module.norm = nn.Identity()
         if not isinstance(module, nn.Sequential):
             continue
@@ -142,15 +143,14 @@ def fold_batch_norms(network: Network) -> Network:
 
 
 @torch.no_grad()
-def _after(norm: nn.Module, layer: nn.Conv2d) -> nn.Conv2d:
+def _with_norm_before(norm: nn.BatchNorm2d, layer: nn.Conv2d) -> nn.Conv2d:
     """A 1x1 convolution that does what a batch norm and then this one does."""
-    assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert layer.bias is not None
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale
-    joined = copy.deepcopy(layer)
-    joined.weight.mul_(scale[None, :, None, None])
-    joined.bias = nn.Parameter(layer.bias + layer.weight[:, :, 0, 0] @ shift)
-    return joined
+    both = copy.deepcopy(layer)
+    both.weight.mul_(scale[None, :, None, None])
+    both.bias = nn.Parameter(layer.bias + layer.weight[:, :, 0, 0] @ shift)
+    return both

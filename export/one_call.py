@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runtime import noise
-from runtime.bayes import CERTAIN, DenoisingBank
+from runtime.bayes import DenoisingBank
 from training.autoencoders import AutoEncoder
+from training.calibration import CERTAIN
 from training.drawing import Drawing
 from training.flows import Flow
 from training.options import Sampling
@@ -42,20 +43,20 @@ class Reading:
     """How scores become posteriors: the denoising rule's bank of pairs, its temperature, p(y) (C,).
 
     stages: pairs in the order in which they are asked, each with the number of classes still in question: all at first,
-    but where the flow has a sieve. doubtful: the share of validation images that are read again.
+    but where the flow has a sieve. doubtful: about the share of validation images that are read again.
     """
 
     bank: DenoisingBank
     temperature: float
     prior: tuple[float, ...]
     stages: tuple[tuple[int, int], ...]
-    doubtful: float = 0.0
+    doubtful: float = 1.0
 
 
 class Classify(nn.Module):
     """Images uint8 (N, 28, 28) to log p(x | y), up to a constant of the image, and p(y | x), by the denoising rule.
 
-    An image of which no class is as probable as bayes.CERTAIN is read again, moved by a pixel each way; the posterior
+    An image of which no class is as probable as CERTAIN is read again, moved by a pixel each way; the posterior
     is the mean of all five.
     """
 

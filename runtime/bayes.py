@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 Rule = Literal["denoising", "ode", "likelihood"]  # from the cheapest on
 RULES: tuple[Rule, ...] = get_args(Rule)
-CERTAIN = 0.7  # the posterior from which on classify.onnx does not read an image again
 
 Floats = NDArray[np.floating[Any]]
 # (x (R, ...), t) -> velocity (R, ...) and divergence (R,)

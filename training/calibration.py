@@ -30,6 +30,7 @@ FITTED_ROWS = 50_000  # and on which the denoising weights are fitted
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 2.0**-5, 2.0**10
 MOST_LOG_WEIGHT = 10.0  # where few images are told apart without error, weights would grow for ever
 SURE = 3.0  # standard errors
+CERTAIN = 0.7  # the posterior of a class from which on an image is not read again, moved
 LOST = 0.03  # by a stage, at most, of as many validation images as the whole rule reads wrongly
 NEARNESS = 0.01  # of the denoising weights to the bound's
 LEAST_LIKELY = 0.01  # the share of validation images that would be called unlike the training data
@@ -49,6 +50,7 @@ UNCALIBRATED: dict[str, Any] = {
     "likelihood_steps": LIKELIHOOD_STEPS,
     "temperatures": dict.fromkeys(RULES, 1.0),
     "bank": asdict(plain_bank(UNCALIBRATED_PAIRS)),
+    "doubtful": 1.0,
     "validation": {},
 }
 
@@ -69,7 +71,6 @@ def calibrate(
     errors = _in_pieces(scorer.denoising_errors, z[fitted], track, "stages")
     scores = {rule: _in_pieces(partial(scorer, rule=rule), z[:few], track, rule) for rule in RULES}
     correct = {rule: bayes.posterior(found, p).argmax(1) == y[:few] for rule, found in scores.items()}
-    read = bayes.posterior(bayes.denoising_scores(errors, np.array(bank.weights)), p)
     temperature = _temperature_of(bank, z[0].size)
     temperatures = {rule: fit_temperature(found, y[:few], p) for rule, found in scores.items()}
     return {
@@ -78,7 +79,7 @@ def calibrate(
         "temperatures": temperatures | {"denoising": temperature},
         "bank": asdict(replace(bank, weights=tuple(temperature * weight for weight in bank.weights))),
         "stages": choose_stages(errors, np.array(bank.weights), p, y[fitted], _sieved(flow, latents[fitted])),
-        "doubtful": float((read.max(1) < bayes.CERTAIN).mean()),
+        "doubtful": doubtful_share(errors, np.array(bank.weights), p),
         "validation": {
             "images": len(y[:few]),
             "accuracy": {rule: float(found.mean()) for rule, found in correct.items()},
@@ -125,6 +126,12 @@ def choose_stages(
         stages.append((pair, max(count, min(2, errors.shape[2]))))
         scores = scores + parts[:, pair]
     return stages
+
+
+def doubtful_share(errors: Floats, weights: Floats, prior: Floats) -> float:
+    """The share of images, with errors (N, K, C), of which no class reaches the posterior CERTAIN by all pairs."""
+    posterior = bayes.posterior(bayes.denoising_scores(errors, weights), prior)
+    return float((posterior.max(1) < CERTAIN).mean())
 
 
 def fit_bank(

@@ -29,7 +29,7 @@ def test_temperature_undoes_a_scale():
 def test_calibration_is_what_a_manifest_holds():
     flow = gaussian_flow()
     found = calibration.calibrate(flow, torch.randn(12, *flow.latent_shape), torch.arange(12) % 10, [0.1] * 10)
-    assert found.keys() == calibration.UNCALIBRATED.keys() | {"doubtful", "least_log_density", "stages"}
+    assert found.keys() == calibration.UNCALIBRATED.keys() | {"least_log_density", "stages"}
     assert found["rule"] in found["validation"]["accuracy"]
     assert len(found["bank"]["weights"]) == len(found["bank"]["times"]) == calibration.PAIRS
 
@@ -64,3 +64,10 @@ def test_the_first_classes_are_those_that_a_sieve_finds_likely():
     sieved = -np.abs(np.arange(6)[None] - labels[:, None] - 1.6)  # three classes seem likelier than the true one
     assert calibration.choose_stages(errors, np.ones(1), np.full(6, 1 / 6), told, sieved) == [(0, 4)]
     assert calibration.choose_stages(errors, np.ones(1), np.full(6, 1 / 6), told) == [(0, 6)]
+
+
+def test_images_are_in_doubt_where_no_class_is_certain():
+    posterior = np.array([[0.71, 0.19, 0.1], [0.69, 0.21, 0.1], [0.1, 0.1, 0.8], [0.4, 0.3, 0.3]])
+    prior, weights = np.array([0.5, 0.25, 0.25]), np.array([2.0, 2.0])
+    errors = np.repeat(-np.log(posterior / prior)[:, None] / 4, 2, axis=1)
+    assert calibration.doubtful_share(errors, weights, prior) == 0.5

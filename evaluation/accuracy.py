@@ -27,6 +27,8 @@ def measure_accuracy(
     """Accuracy, calibration, confusions, likelihood and the autoencoder's losses, as JSON values.
 
     Losses are means over images of what Model.reconstruction_losses gives; "confusion" has a row for each class.
+    The calibration error before temperature is that of scores multiplied by it again, also where a posterior is a mean
+    of several readings.
     """
     started = time.perf_counter()
     chosen: Rule = rule or model.bundle.classifier.rule

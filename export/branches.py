@@ -1,6 +1,6 @@
 """Give a graph a branch: work on rows that are chosen by what is in them is skipped where there are none.
 
-onnxruntime 1.30 dies of a division by zero in some operator that is given no rows; 1.32 does not.
+onnxruntime-node 1.30 dies of a division by zero where an operator is given no rows; Python's 1.32 does not.
 """
 
 from __future__ import annotations
@@ -22,17 +22,15 @@ def skip_where_none(model: onnx.ModelProto) -> None:
     if not choices:
         return
     chosen = choices[0].output[0]
-    waiting = _depending_on(chosen, nodes)
+    before, waiting = _parted(chosen, nodes)
     back = [index for index, node in enumerate(waiting) if node.op_type == PUTS_BACK]
     if len(choices) > 1 or not back:
         raise ValueError(f"{model.graph.name} does not choose rows once, by {CHOOSES}, to put them back by {PUTS_BACK}")
-    last = back[-1]
-    inside, after = waiting[: last + 1], waiting[last + 1 :]
-    before = [node for node in nodes if not any(node is other for other in waiting)]
+    inside, after = waiting[: back[-1] + 1], waiting[back[-1] + 1 :]
 
     put_back = inside[-1]
     result, put_back.output[0] = put_back.output[0], f"{put_back.output[0]}.of_some"
-    there = [
+    branching = [
         helper.make_node("Size", [chosen], [f"{chosen}.size"]),
         helper.make_node("Cast", [f"{chosen}.size"], [f"{chosen}.any"], to=TensorProto.BOOL),
         helper.make_node(
@@ -44,17 +42,19 @@ def skip_where_none(model: onnx.ModelProto) -> None:
         ),
     ]
     del model.graph.node[:]
-    model.graph.node.extend([*before, *there, *after])
+    model.graph.node.extend([*before, *branching, *after])
 
 
-def _depending_on(name: str, nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """The nodes that need a value, directly or not, in their order."""
-    known, found = {name}, []
+def _parted(name: str, nodes: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
+    """The nodes that do not need a value, and those that do, directly or not, each in their order."""
+    needing, others, found = {name}, [], []
     for node in nodes:
-        if known.intersection(node.input):
-            known.update(node.output)
+        if needing.intersection(node.input):
+            needing.update(node.output)
             found.append(node)
-    return found
+        else:
+            others.append(node)
+    return others, found
 
 
 def _branch(name: str, nodes: list[onnx.NodeProto]) -> onnx.GraphProto:

@@ -27,6 +27,7 @@ from runtime.datasets import Dataset
 from runtime.errors import ToolkitError
 from runtime.tracking import Tracker, untracked
 from training import checkpoints
+from training.calibration import UNCALIBRATED
 from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
 from training.options import Sampling
 
@@ -208,7 +209,7 @@ def _reading(description: dict[str, Any]) -> Reading:
         classifier["temperatures"]["denoising"],
         prior,
         tuple((pair, count) for pair, count in stages),
-        classifier.get("doubtful", 1.0),
+        classifier.get("doubtful", UNCALIBRATED["doubtful"]),
     )
 
 

@@ -50,7 +50,7 @@ class Reading:
     temperature: float
     prior: tuple[float, ...]
     stages: tuple[tuple[int, int], ...]
-    doubtful: float = 1.0
+    doubtful: float
 
 
 class Classify(nn.Module):

@@ -24,6 +24,7 @@ LARGEST_FOLDED = 1024  # elements of a constant that takes the place of what com
 def write(spec: GraphSpec, folder: Path) -> dict[str, Any]:
     """Write `spec` into `folder`; returns what the manifest says of the file, but for its hash."""
     model = convert(spec)
+    count = multiply_adds(spec)
     parameters = [math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT]
     store(model)
     shorten_names(model)
@@ -33,8 +34,8 @@ def write(spec: GraphSpec, folder: Path) -> dict[str, Any]:
         "inputs": {node.name: _shape(node) for node in model.graph.input},
         "outputs": {node.name: _shape(node) for node in model.graph.output},
         "parameters": sum(parameters),
-        "multiply_adds": round(spec.runs_a_row * multiply_adds(spec)),
-        **({"multiply_adds_at_least": multiply_adds(spec)} if spec.counted else {}),
+        "multiply_adds": round(spec.runs_a_row * count),
+        **({"multiply_adds_at_least": count} if spec.counted else {}),
     }
 
 

@@ -25,7 +25,7 @@ from training.flows import Flow
 from training.generators import Generator
 from training.options import Sampling
 
-READING = Reading(DenoisingBank((0.3, 0.8), (1.0, 2.0), 0), 1.5, (0.1,) * 10, ((1, 10), (0, 3)))
+READING = Reading(DenoisingBank((0.3, 0.8), (1.0, 2.0), 0), 1.5, (0.1,) * 10, ((1, 10), (0, 3)), doubtful=0.5)
 SIEVED = replace(READING, stages=((1, 4), (0, 3)))
 MANY = replace(
     SIEVED,
@@ -161,6 +161,7 @@ def test_folding_batch_norms_changes_nothing():
     latents = model.encode(images)[0]
     torch.testing.assert_close(folded.encode(images)[0], latents, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(folded.decode(latents), model.decode(latents), atol=1e-5, rtol=1e-5)
+    assert sum(p.numel() for p in folded.parameters()) < sum(p.numel() for p in model.parameters())
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     torch.testing.assert_close(fold_batch_norms(folded).decode(latents), folded.decode(latents))
 

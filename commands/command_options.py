@@ -28,7 +28,7 @@ RUN = (
 # And those that are fields of commands.train.Training as they are.
 TRAINING = (
     "root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs", "frechet_weight",
-    "adversarial_weight", "judges", "regression_weight", "teacher_version", "classifier_version",
+    "kernel_weight", "adversarial_weight", "judges", "regression_weight", "teacher_version", "classifier_version",
 )  # fmt: skip
 
 MODELS = ("autoencoder", "vae", "flow", "generator", "classifier")  # that can be trained
@@ -108,6 +108,13 @@ def training_options(command: Command) -> Command:
             "--sampler, --steps, --weight, --guidance-start and --diffusion describe. The decoder learns, too.",
         ),
         click.option(
+            "--kernel-weight",
+            type=Number(0, 1000),
+            default=0.0,
+            help="Weight of the kernel discrepancy of such samples and real images, class by class: it drives apart "
+            "what is too much alike. The decoder learns, too.",
+        ),
+        click.option(
             "--adversarial-weight",
             type=Number(0, 1000),
             default=0.0,
@@ -117,7 +124,8 @@ def training_options(command: Command) -> Command:
             "--judges",
             type=click.IntRange(1, 8),
             default=1,
-            help="Feature networks of --frechet-weight, and critics of --adversarial-weight; the mean of each counts.",
+            help="Feature networks of --frechet-weight and --kernel-weight, and critics of --adversarial-weight; the "
+            "mean of each counts.",
         ),
         click.option(
             "--regression-weight",

@@ -61,6 +61,7 @@ class Training:
     sample_latents: bool = False
     pairs: int = PAIRS
     frechet_weight: float = 0.0
+    kernel_weight: float = 0.0
     adversarial_weight: float = 0.0
     judges: int = 1
     regression_weight: float = 1.0
@@ -112,8 +113,10 @@ def _train(training: Training) -> Path:
     dataset, root, kind, options = training.dataset, training.root, training.kind, training.options
     if options.initial_share and not training.initial:
         raise click.UsageError("--initial-share is of the weights of --model-version: give that, too.")
-    if training.judges > 1 and not (training.frechet_weight or training.adversarial_weight):
-        raise click.UsageError("--judges are of --frechet-weight and --adversarial-weight: give one of these, too.")
+    if training.judges > 1 and not training.flow_objective.draws:
+        raise click.UsageError(
+            "--judges are of --frechet-weight, --kernel-weight and --adversarial-weight: give one of these, too."
+        )
     arguments, show = network_arguments(training), track if parallel.is_first() else untracked
     task = Task(dataset, root, arguments, options, click.echo, show)
     if training.model == "flow":

@@ -1,7 +1,7 @@
 """Finishing: what a flow draws through its few-step sampler and the decoder is pulled towards real images.
 
-Two losses say where to: the Frechet distance in a classifier's features, and a critic that learns to tell the images
-from real ones. The flow and the decoder learn from them.
+Three losses say where to: the Frechet distance and a kernel discrepancy in a classifier's features, and a critic that
+learns to tell the images from real ones. The flow and the decoder learn from them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runtime.tracking import Tracker, untracked
@@ -20,13 +19,10 @@ from training.drawing import Drawing
 from training.loop import Stateful
 from training.options import DrawingObjective
 from training.perception import EmbeddingNetwork, train_classifier
+from training.populations import FrechetLoss, KernelLoss
 
-FEATURE_STEPS, FEATURE_BATCH = 1500, 128  # of the classifier through whose features the Frechet distance looks
-LABEL_SCALE = 3.0  # of a label's one-hot vector beside the features
-DECAY_IMAGES = 25_600  # drawn, after which the moments of what is drawn have forgotten all but 1/e
-FIRST_BATCHES, BATCH = 60, 256  # whose moments come first
-LEAST_EIGENVALUE = 1e-4
-SHRINKAGE = 0.01  # of what is drawn towards real images, lest a direction without any spread has a boundless gradient
+FEATURE_STEPS, FEATURE_BATCH = 1500, 128  # of the classifier through whose features they are seen
+FIRST_BATCHES, BATCH = 60, 256  # drawn before the first step
 Draw = Callable[[Tensor], Tensor]  # labels (N,) to images (N, 1, 28, 28) in [0, 1]
 CRITIC_STEPS, CRITIC_BATCH = 300, 128  # of the critic, before it is asked
 
@@ -69,13 +65,19 @@ class Finishing:
         self._objective = objective
         self._learners: dict[str, Stateful] = {}
         self._frechet: list[FrechetLoss] = []
+        self._kernel: list[KernelLoss] = []
         self._adversaries: list[Adversary] = []
-        if objective.frechet_weight:
+        if objective.frechet_weight or objective.kernel_weight:
             for index in range(objective.judges):
                 features = EmbeddingNetwork(classes, pooled=index % 2 == 1)
                 train_classifier(features, images, labels, FEATURE_STEPS if fresh else 0, FEATURE_BATCH, track)
-                self._frechet.append(FrechetLoss(features, images, labels, track))
-                self._learners |= {f"features {index}": features, f"frechet {index}": self._frechet[-1]}
+                self._learners[f"features {index}"] = features
+                if objective.frechet_weight:
+                    self._frechet.append(FrechetLoss(features, images, labels, track))
+                    self._learners[f"frechet {index}"] = self._frechet[-1]
+                if objective.kernel_weight:
+                    self._kernel.append(KernelLoss(features))
+                    self._learners[f"kernel {index}"] = self._kernel[-1]
         if objective.adversarial_weight:
             for index in range(objective.judges):
                 self._adversaries.append(Adversary(ImageCritic(classes, strided=index % 2 == 1), images.device))
@@ -92,16 +94,18 @@ class Finishing:
 
     @torch.no_grad()
     def start(self, draw: Draw, images: Tensor, labels: Tensor, track: Tracker = untracked) -> None:
-        """Take the first moments, and let the critic learn, from images drawn for some of the real ones' labels."""
+        """Take the first statistics, and let the critics learn, from images drawn for some of the real ones' labels."""
         with parallel.alone():
             self._start(draw, images, labels, track)
 
     def _start(self, draw: Draw, images: Tensor, labels: Tensor, track: Tracker) -> None:
-        if self._frechet:
+        if self._frechet or self._kernel:
             rows = torch.randint(len(labels), (FIRST_BATCHES, BATCH), device=labels.device)
             drawn = [(draw(labels[each]), labels[each]) for each in track(rows, FIRST_BATCHES, "drawing")]
-            for loss in self._frechet:
-                loss.start(drawn)
+            for frechet in self._frechet:
+                frechet.start(drawn)
+            for kernel in self._kernel:
+                kernel.start([(d, images[each].float() / 255, y) for each, (d, y) in zip(rows, drawn, strict=True)])
         if self._adversaries:
             rows = torch.randint(len(labels), (CRITIC_STEPS, CRITIC_BATCH), device=labels.device)
             for each in track(rows, CRITIC_STEPS, "critic"):
@@ -113,77 +117,14 @@ class Finishing:
     def __call__(self, drawn: Tensor, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Scalars for images drawn, (N, 1, 28, 28) in [0, 1], and real ones, uint8, of the same labels (N,).
 
-        "frechet", where it has weight, has the gradient of the Frechet distance; "drawing" is the weighted sum.
+        "frechet", "kernel" and "adversarial", where they have weight, and "drawing", their weighted sum.
         """
-        losses: dict[str, Tensor] = {}
-        total = torch.zeros((), device=drawn.device)
-        if self._frechet:
-            losses["frechet"] = torch.stack([loss(drawn, labels) for loss in self._frechet]).mean()
-            total = total + self._objective.frechet_weight * losses["frechet"]
-        if self._adversaries:
-            real = images.float() / 255
-            lost = [adversary.loss(real, drawn, labels) for adversary in self._adversaries]
-            losses["adversarial"] = torch.stack(lost).mean()
-            total = total + self._objective.adversarial_weight * losses["adversarial"]
-        return {**losses, "drawing": total}
-
-
-class FrechetLoss:
-    """How to change images for the Frechet distance of their features, beside the label, to real ones' to fall.
-
-    With the label there, every class has its own mean. Statistics are of the whole population (arXiv 2604.28190):
-    the loss is each image's share of the gradient. What is drawn counts as if SHRINKAGE of it were as real images are.
-    """
-
-    def __init__(self, features: EmbeddingNetwork, images: Tensor, labels: Tensor, track: Tracker = untracked) -> None:
-        """Real images are uint8 (N, 1, 28, 28); features are frozen and on their device."""
-        self._features = features
-        parts = list(zip(images.split(500), labels.split(500), strict=True))
-        found = [self._describe(part.float() / 255, of) for part, of in track(parts, len(parts), "real features")]
-        described = torch.cat(found).double()
-        self._mean, covariance = described.mean(0), described.T.cov()
-        values, vectors = torch.linalg.eigh(covariance)
-        self._root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-        self._moments: list[Tensor] = []
-
-    def state_dict(self) -> dict[str, Any]:
-        """The moments of what is drawn, and real images' statistics."""
-        return {"moments": self._moments, "real": [self._mean, self._root]}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state that state_dict gave."""
-        device = self._mean.device
-        self._moments = [tensor.to(device) for tensor in state["moments"]]
-        self._mean, self._root = (tensor.to(device) for tensor in state["real"])
-
-    def start(self, parts: list[tuple[Tensor, Tensor]]) -> None:
-        """Take the first moments, from batches of images drawn and their labels."""
-        self._moments = _moments(torch.cat([self._describe(images, labels) for images, labels in parts]).double())
-
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        """A scalar for images (N, 1, 28, 28) in [0, 1] and labels (N,), whose gradient is the distance's."""
-        found = self._describe(images, labels)
-        with torch.no_grad():
-            fresh = min(1.0, len(labels) * parallel.count() / DECAY_IMAGES)
-            new = [parallel.mean(moment) for moment in _moments(found.double())]
-            self._moments = [torch.lerp(old, now, fresh) for old, now in zip(self._moments, new, strict=True)]
-            mean, second = self._moments
-            covariance = torch.lerp(second - mean[:, None] * mean, self._root @ self._root, SHRINKAGE)
-            values, vectors = torch.linalg.eigh(self._root @ covariance @ self._root)
-            inverse_root = (vectors * values.clamp_min(LEAST_EIGENVALUE).rsqrt()) @ vectors.T
-            by_covariance = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
-            by_covariance -= self._root @ inverse_root @ self._root
-            by_mean = 2 * (mean - self._mean)
-        centred = found - mean.float()
-        spread = torch.einsum("ni,ij,nj->n", centred, by_covariance.float(), centred)
-        return (centred @ by_mean.float() + spread).mean()
-
-    def _describe(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Features beside the label: (N, D)."""
-        one_hot = LABEL_SCALE * F.one_hot(labels, self._features.classes)
-        return torch.cat([self._features.embed(images), one_hot], dim=1)
-
-
-def _moments(rows: Tensor) -> list[Tensor]:
-    """The mean (D,) and the mean outer product (D, D) of rows (N, D)."""
-    return [rows.mean(0), rows.T @ rows / len(rows)]
+        real = images.float() / 255
+        found = {
+            "frechet": [loss(drawn, labels) for loss in self._frechet],
+            "kernel": [loss(drawn, real, labels) for loss in self._kernel],
+            "adversarial": [adversary.loss(real, drawn, labels) for adversary in self._adversaries],
+        }
+        losses = {name: torch.stack(each).mean() for name, each in found.items() if each}
+        weighted = [getattr(self._objective, f"{name}_weight") * loss for name, loss in losses.items()]
+        return losses | {"drawing": torch.stack(weighted).sum()}

@@ -36,11 +36,13 @@ class Sampling:
 class DrawingObjective:
     """What whole images cost that are drawn with a sampler.
 
-    frechet_weight and adversarial_weight: of their Frechet distance to real images, and of a critic that tells them
-    from real ones; judges: networks that take the distance, and critics, of which the mean counts.
+    frechet_weight, kernel_weight and adversarial_weight: of their Frechet distance to real images, of their kernel
+    discrepancy, and of a critic that tells them from real ones; judges: networks in whose features the first two are
+    taken, and critics, of which the mean counts.
     """
 
     frechet_weight: float = 0.0
+    kernel_weight: float = 0.0
     adversarial_weight: float = 0.0
     judges: int = 1
     sampler: Sampling = field(default_factory=Sampling)
@@ -48,7 +50,7 @@ class DrawingObjective:
     @property
     def draws(self) -> bool:
         """Whether the loss takes images drawn with the sampler."""
-        return self.frechet_weight > 0 or self.adversarial_weight > 0
+        return max(self.frechet_weight, self.kernel_weight, self.adversarial_weight) > 0
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 import copy
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -7,10 +8,11 @@ from torch import nn
 from training import finishing
 from training.adversary import Adversary, ImageCritic
 from training.drawing import Drawing
-from training.finishing import SHRINKAGE, Finishing, FrechetLoss, RandomDrawing
+from training.finishing import Finishing, RandomDrawing
 from training.flows import Flow
 from training.options import DrawingObjective, Sampling
 from training.perception import EmbeddingNetwork
+from training.populations import NEIGHBOURS, REMEMBERED, SHRINKAGE, FrechetLoss, KernelLoss
 
 CLASSES = 3
 SAMPLER = Sampling(steps=2, weight=1.5, guidance_start=0.5)
@@ -32,8 +34,12 @@ class Averages(nn.Module):
 
     classes = CLASSES
 
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(10.0), requires_grad=False)
+
     def embed(self, images):
-        return 10 * F.avg_pool2d(images, 7).flatten(1)
+        return self.factor * F.avg_pool2d(images, 7).flatten(1)
 
 
 def problem():
@@ -93,12 +99,92 @@ def test_the_frechet_loss_goes_on_from_its_state():
     assert other(drawn, labels[:20]).item() == wanted.item()
 
 
+def test_the_kernel_loss_drives_apart_what_is_too_much_alike():
+    torch.manual_seed(0)
+    labels = torch.arange(600) % CLASSES
+    real = torch.rand(600, 1, 4, 4) * torch.linspace(0.5, 1, CLASSES)[labels, None, None, None]
+    drawn = nn.Parameter(0.3 + 0.02 * torch.rand(600, 1, 4, 4))
+    loss = KernelLoss(Averages())
+    optimiser = torch.optim.Adam([drawn], 1e-2)
+
+    def large(side, rows=slice(None)):
+        return F.interpolate(side[rows], scale_factor=7)
+
+    loss.start([(large(drawn.detach()), large(real), labels)])
+    for _ in range(300):
+        rows = torch.randperm(600)[:200]
+        optimiser.zero_grad()
+        loss(large(drawn, rows), large(real, rows), labels[rows]).backward()
+        optimiser.step()
+    for label in range(CLASSES):
+        found, wanted = (side[labels == label].flatten(1) for side in (drawn.detach(), real))
+        assert (found.std(0).mean() / wanted.std(0).mean()).item() == pytest.approx(1, abs=0.2)
+        assert found.mean().item() == pytest.approx(wanted.mean().item(), abs=0.05)
+
+
+def test_the_kernel_loss_is_half_the_discrepancy_of_classes():
+    torch.manual_seed(0)
+    labels = torch.tensor([0] * 12 + [1] * 12)
+    before, drawn, real, newer = (torch.rand(24, 1, 28, 28) for _ in range(4))
+    drawn.requires_grad_()
+    loss = KernelLoss(Averages())
+    loss.start([(before, real, labels)])
+    found, others, wanted = (Averages().embed(side).detach() for side in (drawn, before, real))
+    scale = torch.stack(
+        [torch.cdist(side, side).sort(1).values[:, NEIGHBOURS] for side in (wanted[:12], wanted[12:])]
+    ).median()
+    expected = torch.zeros(())
+    for each in (slice(12), slice(12, 24)):
+        alike, right = (torch.exp(-torch.cdist(found[each], side[each]) / scale) for side in (others, wanted))
+        expected = expected + (alike.mean() - right.mean()) / 2
+    value = loss(drawn, newer, labels)
+    torch.testing.assert_close(value, expected)
+    value.backward()
+    assert drawn.grad.abs().max() > 0
+
+
+def test_the_kernel_loss_forgets_and_goes_on_from_its_state():
+    images, labels, drawing = problem()
+    drawn, real = drawing(labels).detach(), images.float() / 255
+    loss, other = KernelLoss(Averages()), KernelLoss(Averages())
+    loss.start([(drawn[:20], real[:20], labels[:20])])
+    loss(drawn, real, labels)
+    other.load_state_dict(copy.deepcopy(loss.state_dict()))
+    assert other(drawn[:50], real[:50], labels[:50]).item() == loss(drawn[:50], real[:50], labels[:50]).item()
+    for _ in range(4):
+        loss(drawn, real, labels)
+    assert len(loss.state_dict()["last"][0]) == REMEMBERED
+
+
+def of_the_kernel_loss(rank, count, file):
+    """Save what a process of several sees of two batches: losses, and what is remembered."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{file}", rank=rank, world_size=count)
+    images, labels, _ = problem()
+    real, loss = images.float() / 255, KernelLoss(Averages())
+    loss.start([(real.sqrt(), real, labels)])
+    rows = range(rank * 20 // count, (rank + 1) * 20 // count)
+    seen = [loss(real[rows] / batch, real[rows], labels[rows]).item() for batch in (2, 3)]
+    torch.save((seen, loss.state_dict()), f"{file}-{count}-{rank}")
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_share_what_the_kernel_loss_remembers(tmp_path):
+    for count in (1, 2):
+        torch.multiprocessing.spawn(of_the_kernel_loss, (count, tmp_path / f"group{count}"), count)
+    whole, state = torch.load(tmp_path / "group1-1-0")
+    (first, left), (second, right) = (torch.load(tmp_path / f"group2-2-{rank}") for rank in (0, 1))
+    assert [(a + b) / 2 for a, b in zip(first, second, strict=True)] == pytest.approx(whole, rel=1e-4)
+    for found in (left, right):
+        torch.testing.assert_close(found, state)
+
+
 def test_the_mean_of_both_judges_counts(monkeypatch):
     for steps in ("FEATURE_STEPS", "FIRST_BATCHES", "CRITIC_STEPS"):
         monkeypatch.setattr(finishing, steps, 2)
     images, labels, drawing = problem()
     drawn, real, some = drawing(labels[:20]).detach(), images[:20], labels[:20]
-    objective = DrawingObjective(frechet_weight=2.0, adversarial_weight=3.0, judges=2)
+    objective = DrawingObjective(frechet_weight=2.0, kernel_weight=5.0, adversarial_weight=3.0, judges=2)
     both = Finishing(objective, images, labels, CLASSES)
     both.start(drawing, images, labels)
     each = copy.deepcopy(both)
@@ -107,10 +193,13 @@ def test_the_mean_of_both_judges_counts(monkeypatch):
     torch.manual_seed(1)
     frechet = [loss(drawn, some) for loss in each._frechet]
     adversarial = [adversary.loss(real.float() / 255, drawn, some) for adversary in each._adversaries]
-    assert len(frechet) == len(adversarial) == 2
+    kernel = [loss(drawn, real.float() / 255, some) for loss in each._kernel]
+    assert len(frechet) == len(kernel) == len(adversarial) == 2
     torch.testing.assert_close(found["frechet"], sum(frechet) / 2)
     torch.testing.assert_close(found["adversarial"], sum(adversarial) / 2)
-    torch.testing.assert_close(found["drawing"], 2 * found["frechet"] + 3 * found["adversarial"])
+    torch.testing.assert_close(found["kernel"], sum(kernel) / 2)
+    wanted = 2 * found["frechet"] + 5 * found["kernel"] + 3 * found["adversarial"]
+    torch.testing.assert_close(found["drawing"], wanted)
     state = both.state_dict()
     for judge in (lambda i: state[f"features {i}"], lambda i: state[f"adversary {i}"]["critic"]):
         shapes = [{name: tensor.shape for name, tensor in judge(i).items()} for i in (0, 1)]

@@ -104,9 +104,7 @@ class KernelLoss:
         """Take the first REMEMBERED of batches: images drawn, real ones, (N, 1, 28, 28) in [0, 1], and their labels."""
         drawn, real, labels = zip(*parts, strict=True)
         self._labels = torch.cat(labels)[-REMEMBERED:]
-        self._drawn, self._real = (
-            torch.cat([self._features.embed(part) for part in side])[-REMEMBERED:] for side in (drawn, real)
-        )
+        self._drawn, self._real = (self._features.embed(torch.cat(side)[-REMEMBERED:]) for side in (drawn, real))
         apart = torch.cdist(self._real, self._real)
         apart.masked_fill_(self._labels[:, None] != self._labels, torch.inf)
         nearest = apart.topk(NEIGHBOURS + 1, largest=False).values[:, NEIGHBOURS]  # an image is its own nearest

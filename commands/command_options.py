@@ -71,17 +71,14 @@ def training_options(command: Command) -> Command:
             default=0.0,
             help="Share of the weights of --model-version in those that are saved.",
         ),
-        click.option(
+        _weight(
             "--alpha",
-            type=Number(0, 1000),
+            "Weight of KL against the reconstruction (vae).",
             default=0.2,
-            help="Weight of KL against the reconstruction (vae).",
         ),
-        click.option(
+        _weight(
             "--class-weight",
-            type=Number(0, 1000),
-            default=0.0,
-            help="Weight of classification in the loss: by a small classifier of an autoencoder's latents, or by a "
+            "Weight of classification in the loss: by a small classifier of an autoencoder's latents, or by a "
             "flow's denoising rule.",
         ),
         click.option(
@@ -100,25 +97,19 @@ def training_options(command: Command) -> Command:
             default=64,
             help="Pairs of time and noise by which a flow classifies.",
         ),
-        click.option(
+        _weight(
             "--frechet-weight",
-            type=Number(0, 1000),
-            default=0.0,
-            help="Weight of the distance of samples to real images in a flow's loss: finishing, of the sampler that "
+            "Weight of the distance of samples to real images in a flow's loss: finishing, of the sampler that "
             "--sampler, --steps, --weight, --guidance-start and --diffusion describe. The decoder learns, too.",
         ),
-        click.option(
+        _weight(
             "--kernel-weight",
-            type=Number(0, 1000),
-            default=0.0,
-            help="Weight of the kernel discrepancy of such samples and real images, class by class: it drives apart "
+            "Weight of the kernel discrepancy of such samples and real images, class by class: it drives apart "
             "what is too much alike. The decoder learns, too.",
         ),
-        click.option(
+        _weight(
             "--adversarial-weight",
-            type=Number(0, 1000),
-            default=0.0,
-            help="Weight of a critic that tells such samples from real images. The decoder learns, too.",
+            "Weight of a critic that tells such samples from real images. The decoder learns, too.",
         ),
         click.option(
             "--judges",
@@ -127,11 +118,10 @@ def training_options(command: Command) -> Command:
             help="Feature networks of --frechet-weight and --kernel-weight, and critics of --adversarial-weight; the "
             "mean of each counts.",
         ),
-        click.option(
+        _weight(
             "--regression-weight",
-            type=Number(0, 1000),
+            "Weight of how far a generator's images are from those that the sampler draws from the same noise.",
             default=1.0,
-            help="Weight of how far a generator's images are from those that the sampler draws from the same noise.",
         ),
         click.option(
             "--teacher-version",
@@ -185,6 +175,11 @@ def training_options(command: Command) -> Command:
         click.option("--recipe", metavar="NAME", help="Run all stages of a shipped model's recipe instead."),
         click.option("--threads", type=THREADS, help="Threads of torch.  [default: torch's own choice]"),
     )
+
+
+def _weight(name: str, text: str, default: float = 0.0) -> Callable[[Command], Command]:
+    """An option for the weight of a part of a loss."""
+    return click.option(name, type=Number(0, 1000), default=default, help=text)
 
 
 def export_options(command: Command) -> Command:

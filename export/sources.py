@@ -13,9 +13,8 @@ from training.calibration import UNCALIBRATED
 from training.checkpoints import Checkpoint, CheckpointError
 from training.flows import Flow
 from training.generators import Generator
+from training.options import DRAWING_WEIGHTS
 from training.paths import Version, flow_name, generator_name
-
-WITH_DECODER = ("frechet_weight", "kernel_weight", "adversarial_weight")  # by which a flow learns beside a decoder
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def _flow_of(source: Source, autoencoder: Checkpoint[AutoEncoder]) -> Checkpoint
             f"{source.flow_path} was trained on latents of another encoder than {source.autoencoder_path} has: "
             "encode the data set again and train the flow on it"
         )
-    learnt_with_decoder = any(checkpoint.description.get(name) for name in WITH_DECODER)
+    learnt_with_decoder = any(checkpoint.description.get(name) for name in DRAWING_WEIGHTS)
     if learnt_with_decoder and checkpoint.description["last_epoch"] != autoencoder.description["last_epoch"]:
         raise CheckpointError(
             f"{source.flow_path} was finished with another decoder than {source.autoencoder_path} has: "

@@ -23,6 +23,7 @@ from training.populations import FrechetLoss, KernelLoss
 
 FEATURE_STEPS, FEATURE_BATCH = 1500, 128  # of the classifier through whose features they are seen
 FIRST_BATCHES, BATCH = 60, 256  # drawn before the first step
+PART = 500  # images that are looked at together
 Draw = Callable[[Tensor], Tensor]  # labels (N,) to images (N, 1, 28, 28) in [0, 1]
 CRITIC_STEPS, CRITIC_BATCH = 300, 128  # of the critic, before it is asked
 
@@ -64,20 +65,14 @@ class Finishing:
         """Real images are uint8 (N, 1, 28, 28), on the device where all of it lies; not fresh: a state follows."""
         self._objective = objective
         self._learners: dict[str, Stateful] = {}
-        self._frechet: list[FrechetLoss] = []
-        self._kernel: list[KernelLoss] = []
+        self._observers: list[Observer] = []
         self._adversaries: list[Adversary] = []
         if objective.frechet_weight or objective.kernel_weight:
             for index in range(objective.judges):
                 features = EmbeddingNetwork(classes, pooled=index % 2 == 1)
                 train_classifier(features, images, labels, FEATURE_STEPS if fresh else 0, FEATURE_BATCH, track)
-                self._learners[f"features {index}"] = features
-                if objective.frechet_weight:
-                    self._frechet.append(FrechetLoss(features, images, labels, track))
-                    self._learners[f"frechet {index}"] = self._frechet[-1]
-                if objective.kernel_weight:
-                    self._kernel.append(KernelLoss(features))
-                    self._learners[f"kernel {index}"] = self._kernel[-1]
+                self._observers.append(Observer(objective, features, images, labels, track))
+                self._learners |= {f"{name} {index}": each for name, each in self._observers[-1].learners.items()}
         if objective.adversarial_weight:
             for index in range(objective.judges):
                 self._adversaries.append(Adversary(ImageCritic(classes, strided=index % 2 == 1), images.device))
@@ -99,13 +94,11 @@ class Finishing:
             self._start(draw, images, labels, track)
 
     def _start(self, draw: Draw, images: Tensor, labels: Tensor, track: Tracker) -> None:
-        if self._frechet or self._kernel:
+        if self._observers:
             rows = torch.randint(len(labels), (FIRST_BATCHES, BATCH), device=labels.device)
-            drawn = [(draw(labels[each]), labels[each]) for each in track(rows, FIRST_BATCHES, "drawing")]
-            for frechet in self._frechet:
-                frechet.start(drawn)
-            for kernel in self._kernel:
-                kernel.start([(d, images[each].float() / 255, y) for each, (d, y) in zip(rows, drawn, strict=True)])
+            drawn = [draw(labels[each]) for each in track(rows, FIRST_BATCHES, "drawing")]
+            for observer in self._observers:
+                observer.start(torch.cat(drawn), images[rows.flatten()], labels[rows.flatten()])
         if self._adversaries:
             rows = torch.randint(len(labels), (CRITIC_STEPS, CRITIC_BATCH), device=labels.device)
             for each in track(rows, CRITIC_STEPS, "critic"):
@@ -120,11 +113,57 @@ class Finishing:
         "frechet", "kernel" and "adversarial", where they have weight, and "drawing", their weighted sum.
         """
         real = images.float() / 255
-        found = {
-            "frechet": [loss(drawn, labels) for loss in self._frechet],
-            "kernel": [loss(drawn, real, labels) for loss in self._kernel],
-            "adversarial": [adversary.loss(real, drawn, labels) for adversary in self._adversaries],
-        }
-        losses = {name: torch.stack(each).mean() for name, each in found.items() if each}
+        found = [observer(drawn, real, labels) for observer in self._observers]
+        found += [{"adversarial": adversary.loss(real, drawn, labels)} for adversary in self._adversaries]
+        names = dict.fromkeys(name for each in found for name in each)
+        losses = {name: torch.stack([each[name] for each in found if name in each]).mean() for name in names}
         weighted = [getattr(self._objective, f"{name}_weight") * loss for name, loss in losses.items()]
         return losses | {"drawing": torch.stack(weighted).sum()}
+
+
+class Observer:
+    """Looks at images through a classifier's features, once for all losses that are taken there."""
+
+    def __init__(
+        self, objective: DrawingObjective, features: EmbeddingNetwork, images: Tensor, labels: Tensor, track: Tracker
+    ) -> None:
+        """Real images are uint8 (N, 1, 28, 28); features are frozen and on their device."""
+        self._features = features
+        self._frechet: FrechetLoss | None = None
+        self._kernel: KernelLoss | None = None
+        if objective.frechet_weight:
+            self._frechet = FrechetLoss(self._all(images, track), labels, features.classes)
+        if objective.kernel_weight:
+            self._kernel = KernelLoss(images.device)
+
+    @property
+    def learners(self) -> dict[str, Stateful]:
+        """What a run would be another without."""
+        parts: dict[str, Stateful | None] = {
+            "features": self._features, "frechet": self._frechet, "kernel": self._kernel
+        }  # fmt: skip
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def start(self, drawn: Tensor, images: Tensor, labels: Tensor) -> None:
+        """Take the first statistics of images drawn, in [0, 1], beside real ones, uint8, of the same labels (N,)."""
+        found = torch.cat([self._features.embed(part) for part in drawn.split(PART)])
+        if self._frechet is not None:
+            self._frechet.start(found, labels)
+        if self._kernel is not None:
+            self._kernel.start(found, self._all(images), labels)
+
+    def __call__(self, drawn: Tensor, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The losses of images drawn beside real ones, (N, 1, 28, 28) in [0, 1], of the same labels (N,)."""
+        found, losses = self._features.embed(drawn), {}
+        if self._frechet is not None:
+            losses["frechet"] = self._frechet(found, labels)
+        if self._kernel is not None:
+            losses["kernel"] = self._kernel(found, self._features.embed(real), labels)
+        return losses
+
+    def _all(self, images: Tensor, track: Tracker = untracked) -> Tensor:
+        """Features of images, uint8."""
+        parts = images.split(PART)
+        return torch.cat(
+            [self._features.embed(part.float() / 255) for part in track(parts, len(parts), "real features")]
+        )

@@ -32,6 +32,9 @@ class Sampling:
         return replace(self, diffusion=0.0, sampler="ode" if self.sampler == "sde" else self.sampler)
 
 
+DRAWING_WEIGHTS = ("frechet_weight", "kernel_weight", "adversarial_weight")  # fields of a DrawingObjective
+
+
 @dataclass(frozen=True)
 class DrawingObjective:
     """What whole images cost that are drawn with a sampler.
@@ -50,7 +53,7 @@ class DrawingObjective:
     @property
     def draws(self) -> bool:
         """Whether the loss takes images drawn with the sampler."""
-        return max(self.frechet_weight, self.kernel_weight, self.adversarial_weight) > 0
+        return any(getattr(self, name) for name in DRAWING_WEIGHTS)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How far what is drawn is from real images as a population, in the features of a network: losses of single images."""
+"""How far what is drawn is from what is real as a population, in features: losses of single images' features."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from runtime.tracking import Tracker, untracked
 from training import parallel
-from training.perception import EmbeddingNetwork
 
 LABEL_SCALE = 3.0  # of a label's one-hot vector beside the features
 DECAY_IMAGES = 25_600  # drawn, after which the moments of what is drawn have forgotten all but 1/e
@@ -21,18 +19,16 @@ NEIGHBOURS = 5
 
 
 class FrechetLoss:
-    """How to change images for the Frechet distance of their features, beside the label, to real ones' to fall.
+    """How to change features (N, D) for their Frechet distance, beside the label, to real ones' to fall.
 
     With the label there, every class has its own mean. Statistics are of the whole population (arXiv 2604.28190):
     the loss is each image's share of the gradient. What is drawn counts as if SHRINKAGE of it were as real images are.
     """
 
-    def __init__(self, features: EmbeddingNetwork, images: Tensor, labels: Tensor, track: Tracker = untracked) -> None:
-        """Real images are uint8 (N, 1, 28, 28); features are frozen and on their device."""
-        self._features = features
-        parts = list(zip(images.split(500), labels.split(500), strict=True))
-        found = [self._describe(part.float() / 255, of) for part, of in track(parts, len(parts), "real features")]
-        described = torch.cat(found).double()
+    def __init__(self, real: Tensor, labels: Tensor, classes: int) -> None:
+        """real: features of all real images; labels: theirs (N,), below `classes`."""
+        self._classes = classes
+        described = self._beside_label(real, labels).double()
         self._mean, covariance = described.mean(0), described.T.cov()
         values, vectors = torch.linalg.eigh(covariance)
         self._root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
@@ -48,13 +44,13 @@ class FrechetLoss:
         self._moments = [tensor.to(device) for tensor in state["moments"]]
         self._mean, self._root = (tensor.to(device) for tensor in state["real"])
 
-    def start(self, parts: list[tuple[Tensor, Tensor]]) -> None:
-        """Take the first moments, from batches of images drawn and their labels."""
-        self._moments = _moments(torch.cat([self._describe(images, labels) for images, labels in parts]).double())
+    def start(self, drawn: Tensor, labels: Tensor) -> None:
+        """Take the first moments, of features drawn and their labels."""
+        self._moments = _moments(self._beside_label(drawn, labels).double())
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        """A scalar for images (N, 1, 28, 28) in [0, 1] and labels (N,), whose gradient is the distance's."""
-        found = self._describe(images, labels)
+    def __call__(self, drawn: Tensor, labels: Tensor) -> Tensor:
+        """A scalar for features drawn and their labels, whose gradient is the distance's."""
+        found = self._beside_label(drawn, labels)
         with torch.no_grad():
             fresh = min(1.0, len(labels) * parallel.count() / DECAY_IMAGES)
             new = [parallel.mean(moment) for moment in _moments(found.double())]
@@ -70,25 +66,22 @@ class FrechetLoss:
         spread = torch.einsum("ni,ij,nj->n", centred, by_covariance.float(), centred)
         return (centred @ by_mean.float() + spread).mean()
 
-    def _describe(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Features beside the label: (N, D)."""
-        one_hot = LABEL_SCALE * F.one_hot(labels, self._features.classes)
-        return torch.cat([self._features.embed(images), one_hot], dim=1)
+    def _beside_label(self, features: Tensor, labels: Tensor) -> Tensor:
+        return torch.cat([features, LABEL_SCALE * F.one_hot(labels, self._classes)], dim=1)
 
 
 class KernelLoss:
-    """How to change images for the kernel discrepancy (MMD, arXiv 0805.2368) of their features to real ones' to fall.
+    """How to change features (N, D) for their kernel discrepancy (MMD, arXiv 0805.2368) to real ones' to fall.
 
     Class by class, with the kernel exp(-distance / scale), where scale is how far a real image's fifth neighbour of its
-    class is: an image goes to where real ones are more crowded than drawn ones. The Frechet distance sees no
+    class is: what is drawn goes to where real images are more crowded than drawn ones. The Frechet distance sees no
     crowds within a class. It compares with the last REMEMBERED of each side, from which no gradient comes.
     """
 
-    def __init__(self, features: EmbeddingNetwork) -> None:
-        """Features are frozen."""
-        self._features = features
-        self._scale = torch.ones(())
-        self._drawn, self._real, self._labels = torch.empty(0), torch.empty(0), torch.empty(0)
+    def __init__(self, device: torch.device) -> None:
+        """It can be asked after `start` or `load_state_dict`; device: of the features."""
+        self._device = device
+        self._scale = self._drawn = self._real = self._labels = torch.empty(0, device=device)
 
     def state_dict(self) -> dict[str, Any]:
         """The scale, and the features of both sides with their labels."""
@@ -96,40 +89,32 @@ class KernelLoss:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state that state_dict gave."""
-        device = next(self._features.parameters()).device
-        self._scale = state["scale"].to(device)
-        self._drawn, self._real, self._labels = (tensor.to(device) for tensor in state["last"])
+        self._scale = state["scale"].to(self._device)
+        self._drawn, self._real, self._labels = (tensor.to(self._device) for tensor in state["last"])
 
-    def start(self, parts: list[tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Take the first REMEMBERED of batches: images drawn, real ones, (N, 1, 28, 28) in [0, 1], and their labels."""
-        drawn, real, labels = zip(*parts, strict=True)
-        self._labels = torch.cat(labels)[-REMEMBERED:]
-        self._drawn, self._real = (self._features.embed(torch.cat(side)[-REMEMBERED:]) for side in (drawn, real))
+    def start(self, drawn: Tensor, real: Tensor, labels: Tensor) -> None:
+        """Take the last REMEMBERED of features drawn and real ones, and their labels (N,)."""
+        self._drawn, self._real, self._labels = (each[-REMEMBERED:] for each in (drawn, real, labels))
         apart = torch.cdist(self._real, self._real)
         apart.masked_fill_(self._labels[:, None] != self._labels, torch.inf)
         nearest = apart.topk(NEIGHBOURS + 1, largest=False).values[:, NEIGHBOURS]  # an image is its own nearest
         self._scale = nearest[nearest.isfinite()].median()
 
-    def __call__(self, images: Tensor, real: Tensor, labels: Tensor) -> Tensor:
-        """A scalar for images drawn and real ones, both (N, 1, 28, 28) in [0, 1], of the same labels (N,).
+    def __call__(self, drawn: Tensor, real: Tensor, labels: Tensor) -> Tensor:
+        """A scalar for features drawn and real ones of the same labels (N,).
 
         Its gradient is half of that of the mean discrepancy of the classes.
         """
-        found = self._features.embed(images)
-        loss = (self._crowd(found, labels, self._drawn) - self._crowd(found, labels, self._real)).mean()
-        with torch.no_grad():
-            new = (found.detach(), self._features.embed(real), labels)
-            old = (self._drawn, self._real, self._labels)
-            self._drawn, self._real, self._labels = (
-                torch.cat([before, parallel.joined(now)])[-REMEMBERED:] for before, now in zip(old, new, strict=True)
-            )
-        return loss
-
-    def _crowd(self, found: Tensor, labels: Tensor, others: Tensor) -> Tensor:
-        """The mean kernel of features (N, D) with those of the others that have their label: (N,)."""
         same = labels[:, None] == self._labels
-        near = torch.exp(-torch.cdist(found, others) / self._scale)
-        return (near * same).sum(1) / same.sum(1).clamp_min(1)
+        near_drawn, near_real = (
+            torch.exp(-torch.cdist(drawn, others) / self._scale) for others in (self._drawn, self._real)
+        )
+        loss = (((near_drawn - near_real) * same).sum(1) / same.sum(1).clamp_min(1)).mean()
+        old, new = (self._drawn, self._real, self._labels), (drawn.detach(), real, labels)
+        self._drawn, self._real, self._labels = (
+            torch.cat([before, parallel.joined(now)])[-REMEMBERED:] for before, now in zip(old, new, strict=True)
+        )
+        return loss
 
 
 def _moments(rows: Tensor) -> list[Tensor]:

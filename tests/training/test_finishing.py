@@ -15,6 +15,7 @@ from training.perception import EmbeddingNetwork
 from training.populations import NEIGHBOURS, REMEMBERED, SHRINKAGE, FrechetLoss, KernelLoss
 
 CLASSES = 3
+CPU = torch.device("cpu")
 SAMPLER = Sampling(steps=2, weight=1.5, guidance_start=0.5)
 
 
@@ -29,17 +30,14 @@ class Enlarger(nn.Module):
         return F.interpolate(z, scale_factor=4).sigmoid()
 
 
-class Averages(nn.Module):
-    """Stands for a classifier: its features are the image's averages in sixteen places."""
+def averages(images):
+    """Stands for a classifier's features: the image's averages in sixteen places."""
+    return 10 * F.avg_pool2d(images, 7).flatten(1)
 
-    classes = CLASSES
 
-    def __init__(self):
-        super().__init__()
-        self.factor = nn.Parameter(torch.tensor(10.0), requires_grad=False)
-
-    def embed(self, images):
-        return self.factor * F.avg_pool2d(images, 7).flatten(1)
+def frechet_loss(images, labels):
+    """The loss of features that are averages, for real images uint8."""
+    return FrechetLoss(averages(images.float() / 255), labels, CLASSES)
 
 
 def problem():
@@ -62,15 +60,15 @@ def learn(drawing, labels, loss, steps, lr=1e-2):
 
 def test_the_frechet_loss_pulls_samples_to_the_real_images():
     images, labels, drawing = problem()
-    loss = FrechetLoss(Averages(), images, labels)
+    loss = frechet_loss(images, labels)
 
     def distance():
         with torch.no_grad():
-            loss.start([(drawing(labels), labels)])
+            loss.start(averages(drawing(labels)), labels)
         return (loss._moments[0] - loss._mean).norm()
 
     before = distance()
-    learn(drawing, labels, loss, 60)
+    learn(drawing, labels, lambda images, some: loss(averages(images), some), 60)
     assert distance() < 0.3 * before
 
 
@@ -78,11 +76,11 @@ def test_images_without_any_spread_have_a_bounded_gradient():
     torch.manual_seed(0)
     labels = torch.arange(600) % CLASSES
     images = torch.randint(256, (600, 1, 4, 4), dtype=torch.uint8).repeat_interleave(7, 2).repeat_interleave(7, 3)
-    loss = FrechetLoss(Averages(), images, labels)
+    loss = frechet_loss(images, labels)
     grey = torch.full((600, 1, 28, 28), 0.5)
-    loss.start([(grey, labels)])
+    loss.start(averages(grey), labels)
     apart = (grey + 0.1 * (images.float() / 255 - 0.5)).requires_grad_()
-    loss(apart, labels).backward()
+    loss(averages(apart), labels).backward()
     pixels = 49 * len(labels)  # to an average, of which the loss is the mean
     farthest, of_pixels = 0.5, 10.0  # in features
     assert apart.grad.abs().max() * pixels < 2 * farthest * of_pixels / SHRINKAGE**0.5
@@ -90,9 +88,9 @@ def test_images_without_any_spread_have_a_bounded_gradient():
 
 def test_the_frechet_loss_goes_on_from_its_state():
     images, labels, drawing = problem()
-    drawn = drawing(labels[:20]).detach()
-    loss, other = (FrechetLoss(Averages(), images, labels) for _ in range(2))
-    loss.start([(drawn, labels[:20])])
+    drawn = averages(drawing(labels[:20])).detach()
+    loss, other = (frechet_loss(images, labels) for _ in range(2))
+    loss.start(drawn, labels[:20])
     state = copy.deepcopy(loss.state_dict())
     wanted = loss(drawn, labels[:20])
     other.load_state_dict(state)
@@ -104,17 +102,17 @@ def test_the_kernel_loss_drives_apart_what_is_too_much_alike():
     labels = torch.arange(600) % CLASSES
     real = torch.rand(600, 1, 4, 4) * torch.linspace(0.5, 1, CLASSES)[labels, None, None, None]
     drawn = nn.Parameter(0.3 + 0.02 * torch.rand(600, 1, 4, 4))
-    loss = KernelLoss(Averages())
+    loss = KernelLoss(CPU)
     optimiser = torch.optim.Adam([drawn], 1e-2)
 
-    def large(side, rows=slice(None)):
-        return F.interpolate(side[rows], scale_factor=7)
+    def features(side, rows=slice(None)):
+        return 10 * side[rows].flatten(1)
 
-    loss.start([(large(drawn.detach()), large(real), labels)])
+    loss.start(features(drawn.detach()), features(real), labels)
     for _ in range(300):
         rows = torch.randperm(600)[:200]
         optimiser.zero_grad()
-        loss(large(drawn, rows), large(real, rows), labels[rows]).backward()
+        loss(features(drawn, rows), features(real, rows), labels[rows]).backward()
         optimiser.step()
     for label in range(CLASSES):
         found, wanted = (side[labels == label].flatten(1) for side in (drawn.detach(), real))
@@ -125,11 +123,10 @@ def test_the_kernel_loss_drives_apart_what_is_too_much_alike():
 def test_the_kernel_loss_is_half_the_discrepancy_of_classes():
     torch.manual_seed(0)
     labels = torch.tensor([0] * 12 + [1] * 12)
-    before, drawn, real, newer = (torch.rand(24, 1, 28, 28) for _ in range(4))
-    drawn.requires_grad_()
-    loss = KernelLoss(Averages())
-    loss.start([(before, real, labels)])
-    found, others, wanted = (Averages().embed(side).detach() for side in (drawn, before, real))
+    others, found, wanted, newer = (torch.rand(24, 16) for _ in range(4))
+    found.requires_grad_()
+    loss = KernelLoss(CPU)
+    loss.start(others, wanted, labels)
     scale = torch.stack(
         [torch.cdist(side, side).sort(1).values[:, NEIGHBOURS] for side in (wanted[:12], wanted[12:])]
     ).median()
@@ -137,17 +134,17 @@ def test_the_kernel_loss_is_half_the_discrepancy_of_classes():
     for each in (slice(12), slice(12, 24)):
         alike, right = (torch.exp(-torch.cdist(found[each], side[each]) / scale) for side in (others, wanted))
         expected = expected + (alike.mean() - right.mean()) / 2
-    value = loss(drawn, newer, labels)
+    value = loss(found, newer, labels)
     torch.testing.assert_close(value, expected)
     value.backward()
-    assert drawn.grad.abs().max() > 0
+    assert found.grad.abs().max() > 0
 
 
 def test_the_kernel_loss_forgets_and_goes_on_from_its_state():
     images, labels, drawing = problem()
-    drawn, real = drawing(labels).detach(), images.float() / 255
-    loss, other = KernelLoss(Averages()), KernelLoss(Averages())
-    loss.start([(drawn[:20], real[:20], labels[:20])])
+    drawn, real = averages(drawing(labels)).detach(), averages(images.float() / 255)
+    loss, other = KernelLoss(CPU), KernelLoss(CPU)
+    loss.start(drawn[:20], real[:20], labels[:20])
     loss(drawn, real, labels)
     other.load_state_dict(copy.deepcopy(loss.state_dict()))
     assert other(drawn[:50], real[:50], labels[:50]).item() == loss(drawn[:50], real[:50], labels[:50]).item()
@@ -161,8 +158,8 @@ def of_the_kernel_loss(rank, count, file):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{file}", rank=rank, world_size=count)
     images, labels, _ = problem()
-    real, loss = images.float() / 255, KernelLoss(Averages())
-    loss.start([(real.sqrt(), real, labels)])
+    real, loss = averages(images.float() / 255), KernelLoss(CPU)
+    loss.start(real.sqrt(), real, labels)
     rows = range(rank * 20 // count, (rank + 1) * 20 // count)
     seen = [loss(real[rows] / batch, real[rows], labels[rows]).item() for batch in (2, 3)]
     torch.save((seen, loss.state_dict()), f"{file}-{count}-{rank}")
@@ -191,9 +188,9 @@ def test_the_mean_of_both_judges_counts(monkeypatch):
     torch.manual_seed(1)
     found = both(drawn, real, some)
     torch.manual_seed(1)
-    frechet = [loss(drawn, some) for loss in each._frechet]
+    seen = [observer(drawn, real.float() / 255, some) for observer in each._observers]
+    frechet, kernel = ([losses[name] for losses in seen] for name in ("frechet", "kernel"))
     adversarial = [adversary.loss(real.float() / 255, drawn, some) for adversary in each._adversaries]
-    kernel = [loss(drawn, real.float() / 255, some) for loss in each._kernel]
     assert len(frechet) == len(kernel) == len(adversarial) == 2
     torch.testing.assert_close(found["frechet"], sum(frechet) / 2)
     torch.testing.assert_close(found["adversarial"], sum(adversarial) / 2)

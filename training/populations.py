@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runtime.errors import DataError
 from training import parallel
 
 LABEL_SCALE = 3.0  # of a label's one-hot vector beside the features
@@ -93,12 +94,18 @@ class KernelLoss:
         self._drawn, self._real, self._labels = (tensor.to(self._device) for tensor in state["last"])
 
     def start(self, drawn: Tensor, real: Tensor, labels: Tensor) -> None:
-        """Take the last REMEMBERED of features drawn and real ones, and their labels (N,)."""
+        """Take the last REMEMBERED of features drawn and real ones, and their labels (N,).
+
+        Raises DataError where no real image has others of its class beside it.
+        """
         self._drawn, self._real, self._labels = (each[-REMEMBERED:] for each in (drawn, real, labels))
-        apart = torch.cdist(self._real, self._real)
-        apart.masked_fill_(self._labels[:, None] != self._labels, torch.inf)
-        nearest = apart.topk(NEIGHBOURS + 1, largest=False).values[:, NEIGHBOURS]  # an image is its own nearest
-        self._scale = nearest[nearest.isfinite()].median()
+        apart = torch.cdist(self._real, self._real, compute_mode="donot_use_mm_for_euclid_dist")
+        others = (self._labels[:, None] == self._labels) & (apart > 0)  # the same image may be there more than once
+        nearest = apart.masked_fill(~others, torch.inf).topk(NEIGHBOURS, largest=False).values[:, -1]
+        known = nearest[nearest.isfinite()]
+        if not len(known):
+            raise DataError(f"a kernel loss takes {NEIGHBOURS} other images of a class")
+        self._scale = known.median()
 
     def __call__(self, drawn: Tensor, real: Tensor, labels: Tensor) -> Tensor:
         """A scalar for features drawn and real ones of the same labels (N,).

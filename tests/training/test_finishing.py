@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from runtime.errors import DataError
 from training import finishing
 from training.adversary import Adversary, ImageCritic
 from training.drawing import Drawing
@@ -138,6 +139,17 @@ def test_the_kernel_loss_is_half_the_discrepancy_of_classes():
     torch.testing.assert_close(value, expected)
     value.backward()
     assert found.grad.abs().max() > 0
+
+
+def test_copies_of_an_image_are_no_neighbours_of_it():
+    torch.manual_seed(0)
+    real, labels = torch.rand(12, 16), torch.tensor([0] * 6 + [1] * 6)
+    once, often = KernelLoss(CPU), KernelLoss(CPU)
+    once.start(real, real, labels)
+    often.start(real.repeat(9, 1), real.repeat(9, 1), labels.repeat(9))
+    assert 0 < often.state_dict()["scale"] <= once.state_dict()["scale"]
+    with pytest.raises(DataError, match="5 other images of a class"):
+        once.start(real[5:7].repeat(9, 1), real[5:7].repeat(9, 1), labels[5:7].repeat(9))
 
 
 def test_the_kernel_loss_forgets_and_goes_on_from_its_state():

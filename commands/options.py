@@ -148,7 +148,11 @@ def _solver_settings(command: Command) -> Command:
             type=Number(0, 10),
             help="sigma(t) = diffusion * (1 - t) of sampler sde or heun: 0 is the ODE.  [default: the bundle's; sde 1]",
         ),
-        click.option("--steps", type=click.IntRange(1, 1000), help="Steps of the solver.  [default: the bundle's]"),
+        click.option(
+            "--steps",
+            type=click.IntRange(1, 1000),
+            help="Steps of the solver; a finished model draws best with its own.  [default: the bundle's]",
+        ),
     )
 
 

@@ -19,6 +19,7 @@ from training import checkpoints, finishing, paths, tensor_files
 from training.autoencoders import AutoEncoder
 from training.checkpoints import Checkpoint, CheckpointError
 from training.classifiers import Classifier
+from training.flows import Flow
 from training.runs import Run
 from training.sieve import Sieve
 
@@ -291,6 +292,8 @@ def test_a_shipped_bundle_is_as_its_recipe_says(name):
     autoencoder = tomllib.loads(shares.read_text())["autoencoder"]
     history = provenance[autoencoder["model"]]
     assert history["network"].items() >= autoencoder["network"].items()
+    assert checkpoints.AUTOENCODERS[autoencoder["model"]](**history["network"])  # as bench does
+    assert Flow(**provenance["flow"]["network"])
     while "alpha" not in history:
         history = history["before"]
     assert history["alpha"] == autoencoder["alpha"]

@@ -11,6 +11,7 @@ import click
 import runtime
 from commands.progress import note
 from runtime import bundle as bundles
+from runtime.chunks import DEFAULT_THREADS
 from runtime.datasets import Dataset, find
 from runtime.sessions import SessionSettings, available_providers
 from training.paths import checkpoint_path, flow_name, generator_name, sha256
@@ -28,7 +29,7 @@ class Choice:
     version: Literal["dev", "main"] = "main"
     autoencoder_version: Literal["dev", "main"] = "main"
     device: str = "auto"
-    threads: int = 1
+    threads: int = DEFAULT_THREADS
 
     @classmethod
     def from_flags(cls, flags: dict[str, Any]) -> Choice:

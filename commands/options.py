@@ -11,6 +11,7 @@ import click
 
 from runtime import datasets, images
 from runtime.bundle import Bundle
+from runtime.chunks import DEFAULT_THREADS
 from runtime.sampling import SAMPLERS, SOLVERS, diffusion_of
 from runtime.settings import Way, way_of
 
@@ -205,7 +206,13 @@ batch_size_option = click.option("--batch-size", type=click.IntRange(1, 1 << 20)
 device_option = click.option(
     "--device", default="auto", metavar="[auto|cpu|cuda|...]", help="auto: a GPU if there is one."
 )
-threads_option = click.option("--threads", type=THREADS, default=1, help="Threads of onnxruntime.")
+threads_option = click.option(
+    "--threads",
+    type=THREADS,
+    default=DEFAULT_THREADS,
+    show_default="the cores there are, at most 4",
+    help="Threads among which images are divided.",
+)
 seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 autoencoder_version_option = click.option(

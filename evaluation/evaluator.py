@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.chunks import DEFAULT_THREADS, in_chunks
 from runtime.datasets import Dataset
 from runtime.errors import DataError
 from runtime.sessions import Graph, SessionSettings
@@ -19,7 +20,6 @@ from runtime.sessions import Graph, SessionSettings
 FOLDER = Path(__file__).resolve().parent / "evaluators"
 Which = Literal["first", "second"]
 WHICH: tuple[Which, ...] = get_args(Which)
-_CHUNK = 500
 
 
 class Reading(NamedTuple):
@@ -45,17 +45,16 @@ def shipped(dataset: Dataset) -> tuple[Which, ...]:
 class Evaluator:
     """Reads uint8 images (N, 28, 28)."""
 
-    def __init__(self, dataset: Dataset, which: Which = "first", threads: int = 1) -> None:
+    def __init__(self, dataset: Dataset, which: Which = "first", threads: int = DEFAULT_THREADS) -> None:
         path = FOLDER / file_name(dataset, which)
         if not path.is_file():
             raise DataError(f"there is no evaluator for {dataset.key} at {path}")
-        self._graph = Graph(path.read_bytes(), str(path), SessionSettings(threads))
+        self._settings = SessionSettings(threads)
+        self._graph = Graph(path.read_bytes(), str(path), self._settings)
 
     def __call__(self, images: NDArray[np.uint8]) -> Reading:
-        features, logits = [], []
-        for start in range(0, len(images), _CHUNK):
-            pixels = images[start : start + _CHUNK, None].astype(np.float32) / np.float32(255)
-            found = self._graph(pixels)
-            features.append(found[0])
-            logits.append(found[1])
+        def read(rows: slice) -> list[NDArray[np.float32]]:
+            return self._graph(images[rows, None].astype(np.float32) / np.float32(255))
+
+        features, logits = zip(*in_chunks(read, len(images), self._settings.threads), strict=True)
         return Reading(np.concatenate(features), np.concatenate(logits).argmax(1))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.one_call import MOVES, Classify, Generate, Reading, one_call_drawing
+from export.unshuffled import unshuffled
 from training.autoencoders import AutoEncoder
 from training.blocks import Network, SelfAttention
 from training.flows import Flow
@@ -121,9 +122,10 @@ def drawing_graph(drawing: nn.Module, latent_shape: tuple[int, ...], classes: in
 
 
 def folded(networks: Networks) -> Networks:
-    """The same, without batch norms."""
+    """The same as the graphs hold them: without batch norms, and with retouching before shuffling."""
     generator = networks.generator
-    return Networks(fold_batch_norms(networks.autoencoder), networks.flow, generator and fold_batch_norms(generator))
+    autoencoder = unshuffled(fold_batch_norms(networks.autoencoder))
+    return Networks(autoencoder, networks.flow, generator and fold_batch_norms(generator))
 
 
 def fold_batch_norms(network: Network) -> Network:

@@ -15,6 +15,7 @@ from . import bayes, noise, sampling
 from .bayes import Floats, Rule
 from .bundle import Bundle, read
 from .checks import check_images, check_labels, check_latents, in_range, one_of
+from .chunks import CHUNK, DEFAULT_THREADS, in_chunks
 from .datasets import IMAGE_SIZE
 from .errors import BundleError
 from .scoring import Scorer
@@ -24,13 +25,16 @@ from .settings import Sampling, Way, way_of
 Images = NDArray[np.uint8]
 Latents = NDArray[np.float32]
 RunGraph = Callable[..., list[NDArray[Any]]]  # arrays in the graph's order of inputs to arrays in that of its outputs
-CHUNK = 256  # images at a time, so that memory is bounded
 MAX_IMAGES = 2**40
 HALF_LEVEL = 0.5 / 255  # nearer to black or white than a grey level's rounding no pixel counts
 
 
 def load(
-    name: str | Path, *, threads: int = 1, providers: Sequence[str] = ("CPUExecutionProvider",), arena: bool = True
+    name: str | Path,
+    *,
+    threads: int = DEFAULT_THREADS,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+    arena: bool = True,
 ) -> Model:
     """Load a shipped bundle by name, or any bundle by its folder.
 
@@ -87,9 +91,9 @@ class Model:
         """
         checked, first, way = self._request(labels, seed, first, settings)
         draw = self._draw if way.is_one_call(self.bundle) else self._draw_in_steps
-        starts = range(0, len(checked), CHUNK)
-        parts = [draw(way, checked[start : start + CHUNK], first + start) for start in starts]
-        return np.concatenate(parts) if parts else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+        return self._chunked(
+            lambda rows: draw(way, checked[rows], first + rows.start), len(checked), (IMAGE_SIZE, IMAGE_SIZE), np.uint8
+        )
 
     def sample_latents(
         self,
@@ -103,8 +107,12 @@ class Model:
 
         A sampler "few" has none; the bundle's solver takes its place where it is the default.
         """
-        chunks = [sampling.last(states) for states in self._states(labels, seed, first, settings)]
-        return np.concatenate(chunks) if chunks else np.empty((0, *self.latent_shape), np.float32)
+        checked, first, way = self._request(labels, seed, first, self._by_solver(settings))
+        return self._chunked(
+            lambda rows: sampling.last(self._solve(way, checked[rows], first + rows.start)),
+            len(checked),
+            self.latent_shape,
+        )
 
     def generate_path(
         self,
@@ -119,10 +127,13 @@ class Model:
         The last may differ by a grey level, since generate rounds otherwise where it is one call.
         A sampler "few" has no steps; the bundle's solver takes its place where it is the default.
         """
-        every = self._states(labels, seed, first, settings)
-        chunks = [np.stack([self._decode(z) for z in states], axis=1) for states in every]
-        columns = (settings.get("steps") or self.bundle.defaults.steps) + 1
-        return np.concatenate([np.empty((0, columns, IMAGE_SIZE, IMAGE_SIZE), np.uint8), *chunks])
+        checked, first, way = self._request(labels, seed, first, self._by_solver(settings))
+
+        def draw(rows: slice) -> Images:
+            states = self._solve(way, checked[rows], first + rows.start)
+            return np.stack([self._decode(z) for z in states], axis=1)
+
+        return self._chunked(draw, len(checked), (way.steps + 1, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 
     def stream(
         self,
@@ -160,13 +171,14 @@ class Model:
         chosen: Rule = self.bundle.classifier.rule if rule is None else rule
         checked = check_images(images)
         if chosen == "denoising" and checked.dtype == np.uint8:
-            return self._chunked(self._read, checked, (len(self.classes),))
+            return self._chunked(lambda rows: self._read(checked[rows]), len(checked), (len(self.classes),))
         scores = self.scores(checked, chosen)
         return bayes.posterior(scores, np.array(self.bundle.prior), self.bundle.classifier.temperatures[chosen])
 
     def scores(self, images: ArrayLike, rule: Rule) -> Floats:
         """Log p(x | y) by a rule, up to a constant and a temperature: images (N, 28, 28) to float64 (N, classes)."""
-        return self._scorer(self.encode(images), rule)
+        latents, scorer = self.encode(images), self._scorer
+        return self._chunked(lambda rows: scorer(latents[rows], rule), len(latents), (len(self.classes),), np.float64)
 
     def log_likelihood(self, images: ArrayLike) -> NDArray[np.float32]:
         """Log p(x | y) in nats for every class: images (N, 28, 28) to float32 (N, classes).
@@ -178,7 +190,8 @@ class Model:
 
     def log_density(self, images: ArrayLike) -> NDArray[np.float32]:
         """Log p(z) in nats of each image's latent, whatever its class: images (N, 28, 28) to float32 (N,)."""
-        return self._scorer.log_density(self.encode(images)).astype(np.float32)
+        latents, scorer = self.encode(images), self._scorer
+        return self._chunked(lambda rows: scorer.log_density(latents[rows]).astype(np.float32), len(latents), ())
 
     def is_unlike_training(self, log_density: ArrayLike) -> NDArray[np.bool_]:
         """Whether images of these log-densities (N,) are unlike the training data: bool (N,).
@@ -189,11 +202,13 @@ class Model:
 
     def encode(self, images: ArrayLike) -> Latents:
         """Images (N, 28, 28) to standardised latents (N, *latent_shape)."""
-        return self._chunked(self._encode, check_images(images), self.latent_shape)
+        checked = check_images(images)
+        return self._chunked(lambda rows: self._encode(checked[rows]), len(checked), self.latent_shape)
 
     def decode(self, latents: ArrayLike) -> Images:
         """Latents (N, *latent_shape) to images uint8 (N, 28, 28)."""
-        return self._chunked(self._decode, check_latents(latents, self.latent_shape), (IMAGE_SIZE, IMAGE_SIZE))
+        checked = check_latents(latents, self.latent_shape)
+        return self._chunked(lambda rows: self._decode(checked[rows]), len(checked), (IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 
     def reconstruct(self, images: ArrayLike) -> Images:
         """Images through the autoencoder and back: (N, 28, 28) to uint8 (N, 28, 28)."""
@@ -206,7 +221,8 @@ class Model:
         over pixels; "kl": divergence of a VAE's latent from N(0, I) in nats.
         """
         checked = check_images(images)
-        parts = [self._losses(checked[start : start + CHUNK]) for start in range(0, max(1, len(checked)), CHUNK)]
+        found = in_chunks(lambda rows: self._losses(checked[rows]), len(checked), self.settings.threads)
+        parts = found or [self._losses(checked)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     @property
@@ -221,13 +237,9 @@ class Model:
             self._velocity_and_divergence,
         )
 
-    def _states(self, labels: ArrayLike, seed: int, first: int, settings: Sampling) -> list[Iterator[Latents]]:
-        """For every CHUNK of images, the states of their latents from noise on; all arguments are checked first."""
-        if settings.get("sampler") is None:
-            settings = {**settings, "sampler": self.bundle.defaults.solver}
-        checked, first, way = self._request(labels, seed, first, settings)
-        starts = range(0, len(checked), CHUNK)
-        return [self._solve(way, checked[start : start + CHUNK], first + start) for start in starts]
+    def _by_solver(self, settings: Sampling) -> Sampling:
+        """The settings with the bundle's solver where they name no sampler."""
+        return settings if settings.get("sampler") else {**settings, "sampler": self.bundle.defaults.solver}
 
     def _request(
         self, labels: ArrayLike, seed: int, first: int, settings: Sampling
@@ -301,10 +313,15 @@ class Model:
         return np.rint(pixels * 255).astype(np.uint8)
 
     def _chunked(
-        self, function: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any], shape: tuple[int, ...]
+        self,
+        function: Callable[[slice], NDArray[Any]],
+        rows: int,
+        shape: tuple[int, ...],
+        dtype: type[np.generic] = np.float32,
     ) -> NDArray[Any]:
-        parts = [function(rows[start : start + CHUNK]) for start in range(0, len(rows), CHUNK)]
-        return np.concatenate(parts) if parts else function(rows).reshape(0, *shape)
+        """What a function gives of all slices of so many rows, together: (rows, *shape)."""
+        parts = in_chunks(function, rows, self.settings.threads)
+        return np.concatenate(parts) if parts else np.empty((0, *shape), dtype)
 
     def _graph(self, name: str) -> RunGraph:
         """What runs a graph, opened when first needed."""

@@ -10,6 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from .checks import in_range
+from .chunks import DEFAULT_THREADS
 from .errors import BundleError, ProviderError
 
 MAX_THREADS = 1024
@@ -19,11 +20,12 @@ MAX_THREADS = 1024
 class SessionSettings:
     """How graphs are run.
 
-    threads: threads within an operator; 1 runs on the caller's thread. providers: onnxruntime's names, in order
-    of preference. arena: keep freed memory for the next run, faster and larger.
+    threads: among which the rows of a call are divided, where there are enough; every session runs on the thread that
+    calls it. providers: onnxruntime's names, in order of preference. arena: keep freed memory for the next run, faster
+    and larger.
     """
 
-    threads: int = 1
+    threads: int = DEFAULT_THREADS
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     arena: bool = True
 
@@ -48,11 +50,10 @@ class Graph:
 
     def __init__(self, content: bytes, name: str, settings: SessionSettings) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = settings.threads
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = settings.arena
         options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=list(settings.providers))
         except Exception as error:  # onnxruntime's own exceptions have no common base class

@@ -42,10 +42,9 @@ class Drawing(nn.Module):
         both = torch.cat([labels, torch.full_like(labels, flow.null_label)])
 
         def velocity(x: Tensor, t: float) -> Tensor:
-            time = x.new_full((1,), t)
             if t < self.sampler.guidance_start or (isinstance(weight, float) and weight == 1):
-                return flow(x, time, labels)
-            found = flow(torch.cat([x, x]), time, both).unflatten(0, (2, -1))
+                return flow.at_time(x, t, labels)
+            found = flow.at_time(torch.cat([x, x]), t, both).unflatten(0, (2, -1))
             return sampling.guided(found[0], found[1], weight)
 
         return velocity

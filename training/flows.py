@@ -86,6 +86,18 @@ class Flow(nn.Module):
         """The velocity, shape of x."""
         return self._push(Dual(x), t, labels).value
 
+    def at_time(self, x: Tensor, t: float, labels: Tensor) -> Tensor:
+        """The velocity of all x at one time, shape of x.
+
+        What depends on the class alone is computed once for every class, where the backbone allows it: a session folds
+        it into tables.
+        """
+        time = x.new_full((1,), t)
+        if isinstance(self.backbone, MlpBackbone):
+            every = torch.arange(self.null_label + 1, device=x.device)
+            return self._push(Dual(x), time, every, labels).value
+        return self(x, time, labels)
+
     def velocities(self, x: Tensor, t: Tensor, chosen: Tensor | None = None) -> Tensor:
         """Those of x (N, K, C, 7, 7) at times t (K,), each under its row's chosen labels (N, M): (N, K, M, C, 7, 7).
 
@@ -112,7 +124,8 @@ class Flow(nn.Module):
     def _push(self, x: Dual, t: Tensor, labels: Tensor, rows: Tensor | None = None) -> Dual:
         """At x (N, C, 7, 7), t (N,) and labels (N,); or at x (N, K, 1, C, 7, 7), t (K, 1) and labels (M,).
 
-        rows (N, R): in the second case, which of the labels each x goes with; all by default.
+        rows: which of the labels (M,) each x goes with; (N,) in the first case, where t is (1,), and (N, R) in the
+        second, where it is all by default.
         """
         time = t[..., None, None, None]
         variance = (1 - time).square() + time.square() * self.element_variance
@@ -148,7 +161,7 @@ class MlpBackbone(nn.Module):
         nn.init.zeros_(self.last.weight)
 
     def forward(self, x: Dual, condition: Tensor, rows: Tensor | None = None) -> Dual:
-        """The correction of x; rows (N, R) of the condition (K, M, E) are those whose modulations each x takes."""
+        """The correction of x; rows are those of the condition that each x takes, as _taken has them."""
         shape = x.value.shape[-3:]
         flat = self.flat(x.map_linear(lambda value: value.flatten(-3)), condition, rows)
         return flat.map_linear(lambda value: value.unflatten(-1, shape))
@@ -173,10 +186,18 @@ class ModulatedLinear(nn.Module):
 
     def forward(self, x: Dual, condition: Tensor, rows: Tensor | None = None) -> Dual:
         modulation = self.modulation(condition)
+        factor, shift = 1 + modulation[..., : self.width], modulation[..., self.width :]
         if rows is not None:
-            modulation = modulation[:, rows].transpose(0, 1)
-        scale, shift = modulation[..., : self.width], modulation[..., self.width :]
-        return x + linear(self.layer, silu(scale_shift(normalise(x, (-1,)), scale, shift)))
+            factor, shift = _taken(factor, rows), _taken(shift, rows)
+        return x + linear(self.layer, silu(scale_shift(normalise(x, (-1,)), factor, shift)))
+
+
+def _taken(table: Tensor, rows: Tensor) -> Tensor:
+    """Rows (N,) of a table (M, W), or rows (N, R) of every table of (K, M, W), the latter as (N, K, R, W)."""
+    if table.ndim == 2:
+        return F.embedding(rows, table)
+    side_by_side = table.transpose(0, 1).flatten(1)
+    return F.embedding(rows, side_by_side).unflatten(-1, (len(table), -1)).transpose(1, 2)
 
 
 class ConvBackbone(nn.Module):
@@ -212,7 +233,7 @@ class ModulatedBottleneck(nn.Module):
 
     def forward(self, x: Dual, condition: Tensor) -> Dual:
         scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
-        hidden = conv(self.expand, scale_shift(normalise(x, (-3, -2, -1)), scale, shift))
+        hidden = conv(self.expand, scale_shift(normalise(x, (-3, -2, -1)), 1 + scale, shift))
         return x + conv(self.project, silu(conv(self.filter, silu(hidden))))
 
 
@@ -230,7 +251,7 @@ class ModulatedAttention(nn.Module):
 
     def forward(self, x: Dual, condition: Tensor) -> Dual:
         scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
-        hidden = scale_shift(normalise(x, (-3, -2, -1)), scale, shift)
+        hidden = scale_shift(normalise(x, (-3, -2, -1)), 1 + scale, shift)
         query, key, value = (
             conv(layer, hidden).map_linear(self._split) for layer in (self.query, self.key, self.value)
         )

@@ -56,9 +56,9 @@ def normalise(x: Dual, axes: tuple[int, ...], epsilon: float = 1e-5) -> Dual:
     return Dual(value, (x.tangent - x.tangent.mean(axes, keepdim=True) - value * along) * inverse)
 
 
-def scale_shift(x: Dual, scale: Tensor, shift: Tensor) -> Dual:
-    """X * (1 + scale) + shift, with scale and shift constant in x."""
-    return Dual(x.value * (1 + scale) + shift, None if x.tangent is None else x.tangent * (1 + scale))
+def scale_shift(x: Dual, factor: Tensor, shift: Tensor) -> Dual:
+    """X * factor + shift, with factor and shift constant in x."""
+    return Dual(x.value * factor + shift, None if x.tangent is None else x.tangent * factor)
 
 
 def silu(x: Dual) -> Dual:

@@ -51,6 +51,16 @@ def test_flow_without_correction_is_the_gaussian_closed_form():
     torch.testing.assert_close(flow(x, t, torch.arange(5)), wanted)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"backbone": "conv", "dim1": 8, "n_layers": 1}])
+@torch.no_grad()
+def test_a_flow_at_one_time_is_the_flow(arguments):
+    flow = Flow(**arguments)
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    x, labels = torch.randn(5, *flow.latent_shape), torch.tensor([3, 0, 10, 3, 9])
+    torch.testing.assert_close(flow.at_time(x, 0.3, labels), flow(x, torch.full((5,), 0.3), labels))
+
+
 def test_optimal_flow_has_the_least_loss():
     """E|u - v|^2 of Gaussian data is the mean over t of s^2 / V: what remains when v is right."""
     torch.manual_seed(0)

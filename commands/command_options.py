@@ -28,7 +28,8 @@ RUN = (
 # And those that are fields of commands.train.Training as they are.
 TRAINING = (
     "root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs", "frechet_weight",
-    "kernel_weight", "adversarial_weight", "judges", "regression_weight", "teacher_version", "classifier_version",
+    "kernel_weight", "reading_weight", "adversarial_weight", "judges", "regression_weight", "teacher_version",
+    "classifier_version",
 )  # fmt: skip
 
 MODELS = ("autoencoder", "vae", "flow", "generator", "classifier")  # that can be trained
@@ -108,6 +109,11 @@ def training_options(command: Command) -> Command:
             "what is too much alike. The decoder learns, too.",
         ),
         _weight(
+            "--reading-weight",
+            "Weight of how far such samples are from being read as their classes by a small classifier: the clearer, "
+            "the less like all real ones. The decoder learns, too.",
+        ),
+        _weight(
             "--adversarial-weight",
             "Weight of a critic that tells such samples from real images. The decoder learns, too.",
         ),
@@ -115,8 +121,8 @@ def training_options(command: Command) -> Command:
             "--judges",
             type=click.IntRange(1, 8),
             default=1,
-            help="Feature networks of --frechet-weight and --kernel-weight, and critics of --adversarial-weight; the "
-            "mean of each counts.",
+            help="Networks of --frechet-weight, --kernel-weight and --reading-weight, and critics of "
+            "--adversarial-weight; the mean of each counts.",
         ),
         _weight(
             "--regression-weight",

@@ -62,6 +62,7 @@ class Training:
     pairs: int = PAIRS
     frechet_weight: float = 0.0
     kernel_weight: float = 0.0
+    reading_weight: float = 0.0
     adversarial_weight: float = 0.0
     judges: int = 1
     regression_weight: float = 1.0
@@ -115,7 +116,8 @@ def _train(training: Training) -> Path:
         raise click.UsageError("--initial-share is of the weights of --model-version: give that, too.")
     if training.judges > 1 and not training.flow_objective.draws:
         raise click.UsageError(
-            "--judges are of --frechet-weight, --kernel-weight and --adversarial-weight: give one of these, too."
+            "--judges are of --frechet-weight, --kernel-weight, --reading-weight and --adversarial-weight: "
+            "give one of these, too."
         )
     arguments, show = network_arguments(training), track if parallel.is_first() else untracked
     task = Task(dataset, root, arguments, options, click.echo, show)

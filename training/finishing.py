@@ -1,7 +1,8 @@
 """Finishing: what a flow draws through its few-step sampler and the decoder is pulled towards real images.
 
-Three losses say where to: the Frechet distance and a kernel discrepancy in a classifier's features, and a critic that
-learns to tell the images from real ones. The flow and the decoder learn from them.
+Four losses say where to: the Frechet distance and a kernel discrepancy in a classifier's features, the classes that it
+reads (as an auxiliary classifier's in arXiv 1610.09585), and a critic that learns to tell the images from real ones.
+The flow and the decoder learn from them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runtime.tracking import Tracker, untracked
@@ -67,7 +69,7 @@ class Finishing:
         self._learners: dict[str, Stateful] = {}
         self._observers: list[Observer] = []
         self._adversaries: list[Adversary] = []
-        if objective.frechet_weight or objective.kernel_weight:
+        if objective.frechet_weight or objective.kernel_weight or objective.reading_weight:
             for index in range(objective.judges):
                 features = EmbeddingNetwork(classes, pooled=index % 2 == 1)
                 train_classifier(features, images, labels, FEATURE_STEPS if fresh else 0, FEATURE_BATCH, track)
@@ -110,7 +112,7 @@ class Finishing:
     def __call__(self, drawn: Tensor, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Scalars for images drawn, (N, 1, 28, 28) in [0, 1], and real ones, uint8, of the same labels (N,).
 
-        "frechet", "kernel" and "adversarial", where they have weight, and "drawing", their weighted sum.
+        "frechet", "kernel", "reading" and "adversarial", where they have weight, and "drawing", their weighted sum.
         """
         real = images.float() / 255
         found = [observer(drawn, real, labels) for observer in self._observers]
@@ -122,13 +124,13 @@ class Finishing:
 
 
 class Observer:
-    """Looks at images through a classifier's features, once for all losses that are taken there."""
+    """Looks at images through a classifier, once for all losses that are taken there."""
 
     def __init__(
         self, objective: DrawingObjective, features: EmbeddingNetwork, images: Tensor, labels: Tensor, track: Tracker
     ) -> None:
         """Real images are uint8 (N, 1, 28, 28); features are frozen and on their device."""
-        self._features = features
+        self._features, self._reads = features, objective.reading_weight > 0
         self._frechet: FrechetLoss | None = None
         self._kernel: KernelLoss | None = None
         if objective.frechet_weight:
@@ -159,6 +161,8 @@ class Observer:
             losses["frechet"] = self._frechet(found, labels)
         if self._kernel is not None:
             losses["kernel"] = self._kernel(found, self._features.embed(real), labels)
+        if self._reads:
+            losses["reading"] = F.cross_entropy(self._features.head(found), labels)
         return losses
 
     def _all(self, images: Tensor, track: Tracker = untracked) -> Tensor:

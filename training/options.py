@@ -32,20 +32,22 @@ class Sampling:
         return replace(self, diffusion=0.0, sampler="ode" if self.sampler == "sde" else self.sampler)
 
 
-DRAWING_WEIGHTS = ("frechet_weight", "kernel_weight", "adversarial_weight")  # fields of a DrawingObjective
+# Fields of a DrawingObjective.
+DRAWING_WEIGHTS = ("frechet_weight", "kernel_weight", "reading_weight", "adversarial_weight")
 
 
 @dataclass(frozen=True)
 class DrawingObjective:
     """What whole images cost that are drawn with a sampler.
 
-    frechet_weight, kernel_weight and adversarial_weight: of their Frechet distance to real images, of their kernel
-    discrepancy, and of a critic that tells them from real ones; judges: networks in whose features the first two are
-    taken, and critics, of which the mean counts.
+    frechet_weight, kernel_weight, reading_weight and adversarial_weight: of their Frechet distance to real images, of
+    their kernel discrepancy, of how badly their classes are read, and of a critic that tells them from real ones;
+    judges: networks by which the first three are taken, and critics, of which the mean counts.
     """
 
     frechet_weight: float = 0.0
     kernel_weight: float = 0.0
+    reading_weight: float = 0.0
     adversarial_weight: float = 0.0
     judges: int = 1
     sampler: Sampling = field(default_factory=Sampling)

@@ -193,7 +193,9 @@ def test_the_mean_of_both_judges_counts(monkeypatch):
         monkeypatch.setattr(finishing, steps, 2)
     images, labels, drawing = problem()
     drawn, real, some = drawing(labels[:20]).detach(), images[:20], labels[:20]
-    objective = DrawingObjective(frechet_weight=2.0, kernel_weight=5.0, adversarial_weight=3.0, judges=2)
+    objective = DrawingObjective(
+        frechet_weight=2.0, kernel_weight=5.0, reading_weight=4.0, adversarial_weight=3.0, judges=2
+    )
     both = Finishing(objective, images, labels, CLASSES)
     both.start(drawing, images, labels)
     each = copy.deepcopy(both)
@@ -201,18 +203,37 @@ def test_the_mean_of_both_judges_counts(monkeypatch):
     found = both(drawn, real, some)
     torch.manual_seed(1)
     seen = [observer(drawn, real.float() / 255, some) for observer in each._observers]
-    frechet, kernel = ([losses[name] for losses in seen] for name in ("frechet", "kernel"))
+    frechet, kernel, reading = ([losses[name] for losses in seen] for name in ("frechet", "kernel", "reading"))
     adversarial = [adversary.loss(real.float() / 255, drawn, some) for adversary in each._adversaries]
-    assert len(frechet) == len(kernel) == len(adversarial) == 2
+    assert len(frechet) == len(kernel) == len(reading) == len(adversarial) == 2
     torch.testing.assert_close(found["frechet"], sum(frechet) / 2)
     torch.testing.assert_close(found["adversarial"], sum(adversarial) / 2)
     torch.testing.assert_close(found["kernel"], sum(kernel) / 2)
-    wanted = 2 * found["frechet"] + 5 * found["kernel"] + 3 * found["adversarial"]
+    torch.testing.assert_close(found["reading"], sum(reading) / 2)
+    wanted = 2 * found["frechet"] + 5 * found["kernel"] + 4 * found["reading"] + 3 * found["adversarial"]
     torch.testing.assert_close(found["drawing"], wanted)
     state = both.state_dict()
     for judge in (lambda i: state[f"features {i}"], lambda i: state[f"adversary {i}"]["critic"]):
         shapes = [{name: tensor.shape for name, tensor in judge(i).items()} for i in (0, 1)]
         assert shapes[0] != shapes[1]
+
+
+def test_the_reading_loss_makes_classes_clear(monkeypatch):
+    monkeypatch.setattr(finishing, "FEATURE_STEPS", 60)
+    torch.manual_seed(0)
+    labels = torch.arange(600) % CLASSES
+    rows = F.one_hot(labels, 7)[:, None, :, None]  # of which one is bright, another one for each class
+    images = (Enlarger().decode(0.3 * torch.randn(600, 1, 7, 7) + 2 * rows) * 255).to(torch.uint8)
+    drawing = RandomDrawing(Drawing(Flow(CLASSES, dim1=16, n_layers=1), Enlarger(), SAMPLER))
+    losses = Finishing(DrawingObjective(reading_weight=1.0), images, labels, CLASSES)
+
+    def reading():
+        with torch.no_grad():
+            return losses(drawing(labels), images, labels)["reading"]
+
+    before = reading()
+    learn(drawing, labels, lambda drawn, some: losses(drawn, drawn, some)["drawing"], 40)
+    assert reading() < 0.2 * before
 
 
 def test_pooled_features_do_not_say_where_something_is():

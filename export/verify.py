@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,9 @@ TRAJECTORY_TOLERANCE = 1e-3  # latents at the end of all steps
 TIE = 1e-3
 ROUNDING = 1e-5  # of a mean squared error, which the denoising rule weighs
 NOISE_IMAGES = 4
+WEIGHT_ROUNDING = 3e-7  # of weights, relative: about what another order of additions comes to
+ROUNDINGS = 8  # tried
+MOST_TIED = 0.25  # of the rows
 TIMES_AT_THE_ENDS = (0.0, 1.0)
 
 
@@ -45,22 +49,44 @@ class TorchGraph:
 def check_graph(spec: GraphSpec, content: bytes) -> float:
     """Compare an ONNX file with torch at several batch sizes; returns the largest error, relative to values above 1.
 
-    Raises ExportMismatchError where it is above TOLERANCE.
+    Raises ExportMismatchError where it is above TOLERANCE. Rows where two classes are so near that rounding decides
+    which of them drops out are left out, if they are few.
     """
     graph, reference = Graph(content, spec.file, SessionSettings()), TorchGraph(spec)
     worst = 0.0
     for batch in BATCH_SIZES:
         inputs = [tensor.numpy() for tensor in _inputs_like(spec.example, batch)]
-        for name, found, wanted in zip(spec.outputs, graph(*inputs), reference(*inputs), strict=True):
+        ours, torchs = graph(*inputs), reference(*inputs)
+        kept = np.ones(batch, np.bool_)
+        for name, found, wanted in zip(spec.outputs, ours, torchs, strict=True):
             if found.shape != wanted.shape:
                 raise ExportMismatchError(f"{spec.file}: {name} has shape {found.shape}, torch's has {wanted.shape}")
-            error, allowed = _error(found, wanted, spec.scale)
+            error, allowed = _error(found[kept], wanted[kept], spec.scale)
+            if not error <= allowed and spec.counted:
+                kept = ~_tied(spec, inputs, torchs)
+                error, allowed = _error(found[kept], wanted[kept], spec.scale)
             if not error <= allowed:
                 raise ExportMismatchError(
                     f"{spec.file}: {name} is {error:.1e} off torch's at batch size {batch}; {allowed:.0e} is allowed"
                 )
             worst = max(worst, error)
     return worst
+
+
+@torch.no_grad()
+def _tied(spec: GraphSpec, inputs: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
+    """Of which rows torch's own outputs change when weights are rounded otherwise; none where these are too many."""
+    generator = torch.Generator().manual_seed(0)
+    tied = np.zeros(len(inputs[0]), np.bool_)
+    for _ in range(ROUNDINGS):
+        module = copy.deepcopy(spec.module)
+        for weights in module.parameters():
+            weights.mul_(1 + WEIGHT_ROUNDING * torch.randn(weights.shape, generator=generator))
+        for found, wanted in zip(module(*map(torch.from_numpy, inputs)), outputs, strict=True):
+            for row in range(len(tied)):
+                error, allowed = _error(found[row].numpy(), wanted[row], spec.scale)
+                tied[row] |= not error <= allowed
+    return tied if tied.mean() <= MOST_TIED else np.zeros_like(tied)
 
 
 def _error(found: NDArray[Any], wanted: NDArray[Any], scale: float) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import runtime
 from export import onnx_files, verify
 from export.bundles import export_bundle
-from export.graphs import Networks, bundle_graphs, fold_batch_norms, folded
+from export.graphs import GraphSpec, Networks, bundle_graphs, fold_batch_norms, folded
 from export.one_call import Reading, ReadOnce
 from export.storage import rounded
 from runtime import bayes
@@ -164,6 +164,36 @@ def test_folding_batch_norms_changes_nothing():
     assert sum(p.numel() for p in folded.parameters()) < sum(p.numel() for p in model.parameters())
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     torch.testing.assert_close(fold_batch_norms(folded).decode(latents), folded.decode(latents))
+
+
+class Threshold(torch.nn.Module):
+    """Numbers (N, 1) to whether they are above 1, and to what does not tell whether they may be equal to it."""
+
+    def __init__(self, reached):
+        super().__init__()
+        self.weight, self.reached = torch.nn.Parameter(torch.ones(1)), reached
+
+    def forward(self, x):
+        scaled = x * self.weight
+        return (scaled >= 1 if self.reached else scaled > 1).float(), scaled
+
+
+@pytest.mark.parametrize(("ties", "passes"), [(1, True), (3, False)])
+def test_few_rows_may_be_tied(tmp_path, monkeypatch, ties, passes):
+    rows = torch.cat([torch.ones(ties), 2 + torch.rand(7 - ties)])[:, None]
+    monkeypatch.setattr(verify, "BATCH_SIZES", (7,))
+    monkeypatch.setattr(verify, "_inputs_like", lambda example, batch: [rows])
+    ours, torchs = (
+        GraphSpec("x.onnx", module, ("x",), ("above", "scaled"), (rows,), counted=module)
+        for module in (Threshold(reached=True), Threshold(reached=False))
+    )
+    onnx_files.write(ours, tmp_path)
+    content = (tmp_path / "x.onnx").read_bytes()
+    if passes:
+        assert verify.check_graph(torchs, content) == 0
+    else:
+        with pytest.raises(verify.ExportMismatchError, match="above"):
+            verify.check_graph(torchs, content)
 
 
 def test_a_graph_that_differs_is_refused(tmp_path):

@@ -239,7 +239,7 @@ class Model:
 
     def _by_solver(self, settings: Sampling) -> Sampling:
         """The settings with the bundle's solver where they name no sampler."""
-        return settings if settings.get("sampler") else {**settings, "sampler": self.bundle.defaults.solver}
+        return {**settings, "sampler": self.bundle.defaults.solver} if settings.get("sampler") is None else settings
 
     def _request(
         self, labels: ArrayLike, seed: int, first: int, settings: Sampling

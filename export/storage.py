@@ -29,11 +29,12 @@ LEVELS = 127
 
 def rounded(networks: Networks, storage: Storage) -> Networks:
     """The networks of a bundle as rounded_network makes them."""
-    generator = networks.generator
+    generator, drawer = networks.generator, networks.drawer
     return Networks(
         rounded_network(networks.autoencoder, storage),
         rounded_network(networks.flow, storage),
         generator and rounded_network(generator, storage),
+        drawer and rounded_network(drawer, storage),
     )
 
 

@@ -278,6 +278,7 @@ def test_shipped_bundle_comes_from_the_shipped_checkpoints():
         for file in (f"{kind}.safetensors", f"{kind}-flow.safetensors")
     )
     assert manifest["parameters"] == parameters <= 98_000
+    assert manifest["files"]["decoder.onnx"]["multiply_adds"] < 1_000_000
     assert manifest["files"]["generate.onnx"]["multiply_adds"] < 1_400_000
     assert np.isclose(sum(manifest["dataset"]["prior"]), 1)
 

@@ -10,22 +10,51 @@ r cos a and r sin a, computed in float64 and rounded to float32. Elements past D
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 from numpy.typing import NDArray
 
 WORDS_PER_COUNTER = 4
 MAX_SEED = 2**64 - 1
+_BUFFER = np.zeros(WORDS_PER_COUNTER, np.uint64)
+_HIGH, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+
+
+class _Generators(threading.local):
+    """A Philox for each thread: to make one costs more than a single image's noise, and slows what is run next."""
+
+    def __init__(self) -> None:
+        self.philox = np.random.Philox(key=0)
+
+
+_generators = _Generators()
 
 
 def normal(seed: int, first: int, count: int, shape: tuple[int, ...], stream: int = 0) -> NDArray[np.float32]:
     """Standard normal noise of images `first` to `first + count - 1`: float32 (count, *shape)."""
     size = math.prod(shape)
     counters = math.ceil(size / (2 * WORDS_PER_COUNTER))
-    key = np.array([seed, 0], np.uint64)
-    counter = np.array([first * counters, stream, 0, 0], np.uint64)
-    words = np.random.Philox(key=key, counter=counter).random_raw(count * counters * WORDS_PER_COUNTER)
-    radius = np.sqrt(-2 * np.log(((words >> np.uint64(32)) + 0.5) * 2.0**-32))
-    angle = (words & np.uint64(0xFFFFFFFF)) * (2 * np.pi * 2.0**-32)
-    elements = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-    return elements.reshape(count, -1)[:, :size].astype(np.float32).reshape(count, *shape)
+    words = _words(seed, (first * counters, stream), count * counters * WORDS_PER_COUNTER)
+    radius = np.sqrt(-2 * np.log(((words >> _HIGH) + 0.5) * 2.0**-32))
+    angle = (words & _LOW) * (2 * np.pi * 2.0**-32)
+    elements = np.empty((len(words), 2), np.float32)
+    elements[:, 0] = radius * np.cos(angle)
+    elements[:, 1] = radius * np.sin(angle)
+    by_image = elements.reshape(count, 2 * WORDS_PER_COUNTER * counters)
+    return np.ascontiguousarray(by_image[:, :size]).reshape(count, *shape)
+
+
+def _words(seed: int, counter: tuple[int, int], count: int) -> NDArray[np.uint64]:
+    """The first words after a counter."""
+    philox = _generators.philox
+    philox.state = {
+        "bit_generator": "Philox",
+        "state": {"counter": np.array([*counter, 0, 0], np.uint64), "key": np.array([seed, 0], np.uint64)},
+        "buffer": _BUFFER,
+        "buffer_pos": WORDS_PER_COUNTER,  # none of it is left
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    words: NDArray[np.uint64] = philox.random_raw(count)
+    return words

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +22,16 @@ _BUFFER = np.zeros(WORDS_PER_COUNTER, np.uint64)
 _HIGH, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
-class _Generators(threading.local):
-    """A Philox for each thread: to make one costs more than a single image's noise, and slows what is run next."""
+class _OfThread(threading.local):
+    """What each thread keeps: to make a Philox costs more than a single image's noise, and slows what is run next."""
 
-    def __init__(self) -> None:
-        self.philox = np.random.Philox(key=0)
+    @cached_property
+    def philox(self) -> np.random.Philox:
+        """Made when noise is first drawn, since numpy.random is slow to import."""
+        return np.random.Philox(key=0)
 
 
-_generators = _Generators()
+_of_thread = _OfThread()
 
 
 def normal(seed: int, first: int, count: int, shape: tuple[int, ...], stream: int = 0) -> NDArray[np.float32]:
@@ -47,7 +50,7 @@ def normal(seed: int, first: int, count: int, shape: tuple[int, ...], stream: in
 
 def _words(seed: int, counter: tuple[int, int], count: int) -> NDArray[np.uint64]:
     """The first words after a counter."""
-    philox = _generators.philox
+    philox = _of_thread.philox
     philox.state = {
         "bit_generator": "Philox",
         "state": {"counter": np.array([*counter, 0, 0], np.uint64), "key": np.array([seed, 0], np.uint64)},

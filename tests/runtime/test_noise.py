@@ -1,4 +1,6 @@
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,17 @@ def test_an_image_is_the_same_whatever_is_drawn_beside_it(seed, first, count, st
     together = normal(seed, first, count, SHAPE, stream)
     alone = np.concatenate([normal(seed, first + i, 1, SHAPE, stream) for i in range(count)])
     np.testing.assert_array_equal(together, alone)
+
+
+def test_threads_do_not_disturb_each_other():
+    seeds, often = range(2000), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda seed: normal(seed, 0, 3, SHAPE), seeds))
+    finally:
+        sys.setswitchinterval(often)
+    np.testing.assert_array_equal(found, [normal(seed, 0, 3, SHAPE) for seed in seeds])
 
 
 def test_is_standard_normal():

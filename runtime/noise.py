@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 WORDS_PER_COUNTER = 4
 MAX_SEED = 2**64 - 1
-_BUFFER = np.zeros(WORDS_PER_COUNTER, np.uint64)
-_HIGH, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 class _OfThread(threading.local):
@@ -39,8 +37,8 @@ def normal(seed: int, first: int, count: int, shape: tuple[int, ...], stream: in
     size = math.prod(shape)
     counters = math.ceil(size / (2 * WORDS_PER_COUNTER))
     words = _words(seed, (first * counters, stream), count * counters * WORDS_PER_COUNTER)
-    radius = np.sqrt(-2 * np.log(((words >> _HIGH) + 0.5) * 2.0**-32))
-    angle = (words & _LOW) * (2 * np.pi * 2.0**-32)
+    radius = np.sqrt(-2 * np.log(((words >> np.uint64(32)) + 0.5) * 2.0**-32))
+    angle = (words & np.uint64(0xFFFFFFFF)) * (2 * np.pi * 2.0**-32)
     elements = np.empty((len(words), 2), np.float32)
     elements[:, 0] = radius * np.cos(angle)
     elements[:, 1] = radius * np.sin(angle)
@@ -49,12 +47,12 @@ def normal(seed: int, first: int, count: int, shape: tuple[int, ...], stream: in
 
 
 def _words(seed: int, counter: tuple[int, int], count: int) -> NDArray[np.uint64]:
-    """The first words after a counter."""
+    """The `count` words that follow the counter (counter[0], counter[1], 0, 0)."""
     philox = _of_thread.philox
     philox.state = {
         "bit_generator": "Philox",
         "state": {"counter": np.array([*counter, 0, 0], np.uint64), "key": np.array([seed, 0], np.uint64)},
-        "buffer": _BUFFER,
+        "buffer": np.zeros(WORDS_PER_COUNTER, np.uint64),
         "buffer_pos": WORDS_PER_COUNTER,  # none of it is left
         "has_uint32": 0,
         "uinteger": 0,

@@ -143,7 +143,7 @@ def throughput(model: runtime.Model, peak: float, track: Tracker = untracked) ->
         for name, found in interleaved({each: tasks[each] for each in uses(model.bundle)}).items():
             rate = batch / float(np.median(found))
             facts = model.bundle.manifest["files"][f"{name}.onnx"]
-            cost = 2 * facts.get("multiply_adds_at_least", facts["multiply_adds"])  # images drawn leave no doubt
+            cost = 2 * facts.get("multiply_adds_at_least", facts["multiply_adds"])  # at least, and so are the shares
             row |= {f"{name} a second": rate, f"{name} share of peak": rate * cost / peak}
         rows.append(row)
     return rows

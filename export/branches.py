@@ -12,21 +12,28 @@ CHOOSES, PUTS_BACK = "NonZero", "ScatterND"
 
 
 def skip_where_none(model: onnx.ModelProto) -> None:
-    """Move all between the one NonZero, which chooses rows, and the last ScatterND, which puts them back, into an If.
+    """Move all between every NonZero, which chooses rows, and the ScatterND that puts them back into an If.
 
     A graph without a NonZero stays as it is. The ScatterND's data go on as they are where no row is chosen. Raises
     ValueError where the graph is not of this kind.
     """
-    nodes = list(model.graph.node)
-    choices = [node for node in nodes if node.op_type == CHOOSES]
-    if not choices:
-        return
-    chosen = choices[0].output[0]
+    nodes = _with_branches(list(model.graph.node), model.graph.name)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _with_branches(nodes: list[onnx.NodeProto], name: str) -> list[onnx.NodeProto]:
+    """Nodes in their order, where a choice may lie within what another has chosen, or behind it."""
+    choice = next((node for node in nodes if node.op_type == CHOOSES), None)
+    if choice is None:
+        return nodes
+    chosen = choice.output[0]
     before, waiting = _parted(chosen, nodes)
-    back = [index for index, node in enumerate(waiting) if node.op_type == PUTS_BACK]
-    if len(choices) > 1 or not back:
-        raise ValueError(f"{model.graph.name} does not choose rows once, by {CHOOSES}, to put them back by {PUTS_BACK}")
-    inside, after = waiting[: back[-1] + 1], waiting[back[-1] + 1 :]
+    of_some = {output for node in waiting for output in node.output}
+    back = [n for n, node in enumerate(waiting) if node.op_type == PUTS_BACK and node.input[0] not in of_some]
+    if not back:
+        raise ValueError(f"{name} does not put rows that {CHOOSES} chose back by {PUTS_BACK}")
+    inside, after = waiting[: back[0] + 1], waiting[back[0] + 1 :]
 
     put_back = inside[-1]
     result, put_back.output[0] = put_back.output[0], f"{put_back.output[0]}.of_some"
@@ -37,12 +44,11 @@ def skip_where_none(model: onnx.ModelProto) -> None:
             "If",
             [f"{chosen}.any"],
             [result],
-            then_branch=_branch("some", inside),
+            then_branch=_branch("some", _with_branches(inside, name)),
             else_branch=_branch("none", [helper.make_node("Identity", [put_back.input[0]], [f"{result}.of_none"])]),
         ),
     ]
-    del model.graph.node[:]
-    model.graph.node.extend([*before, *branching, *after])
+    return [*before, *branching, *_with_branches(after, name)]
 
 
 def _parted(name: str, nodes: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:

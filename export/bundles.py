@@ -199,6 +199,9 @@ def _versions() -> dict[str, str]:
     }
 
 
+OF_STAGES = ("doubtful", "certain", "settled", "unsettled", "emphasis")
+
+
 def _reading(description: dict[str, Any]) -> Reading:
     """How the denoising rule reads images, from what is said of a flow."""
     classifier = description["classifier"]
@@ -209,7 +212,7 @@ def _reading(description: dict[str, Any]) -> Reading:
         classifier["temperatures"]["denoising"],
         prior,
         tuple((pair, count) for pair, count in stages),
-        classifier.get("doubtful", UNCALIBRATED["doubtful"]),
+        **{name: classifier.get(name, UNCALIBRATED[name]) for name in OF_STAGES},
     )
 
 

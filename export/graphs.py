@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.one_call import MOVES, Classify, Generate, Reading, one_call_drawing
+from export.one_call import MOVES, Classify, Generate, Reading, ReadOnce, one_call_drawing
 from export.unshuffled import unshuffled
 from training.autoencoders import AutoEncoder
 from training.blocks import Network, SelfAttention
@@ -25,7 +25,7 @@ class GraphSpec:
 
     scale: of rounding errors in its outputs, where something inside multiplies them.
     counted: what of the module is counted, where it works on some rows more often than on others; runs_a_row: how often
-    on one, on average.
+    on one, on average; least: what of it is all that runs but for a share `whole` of the runs.
     """
 
     file: str
@@ -36,6 +36,8 @@ class GraphSpec:
     scale: float = 1.0
     counted: nn.Module | None = None
     runs_a_row: float = 1.0
+    least: nn.Module | None = None
+    whole: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def bundle_graphs(networks: Networks, sampler: Sampling, reading: Reading) -> li
     pixels = torch.randint(256, (3, 28, 28), dtype=torch.uint8)
     drawing = networks.generator or one_call_drawing(flow, networks.drawer or autoencoder, sampler)
     classify = Classify(autoencoder, flow, reading)
+    first = ReadOnce(autoencoder, flow, replace(reading, stages=reading.stages[:1]))
     return [
         drawing_graph(drawing, flow.latent_shape, flow.null_label),
         GraphSpec(
@@ -69,8 +72,10 @@ def bundle_graphs(networks: Networks, sampler: Sampling, reading: Reading) -> li
             ("log_likelihood", "posterior"),
             (pixels,),
             max(1.0, sum(reading.bank.weights) / reading.temperature),
-            counted=classify.once,
+            counted=ReadOnce(autoencoder, flow, replace(reading, settled=1.0)),
             runs_a_row=1 + len(MOVES) * reading.doubtful,
+            least=first if reading.settled < 1 else None,
+            whole=reading.unsettled,
         ),
         GraphSpec("encoder.onnx", Encoder(autoencoder, flow), ("image",), encoded, (images,)),
         GraphSpec("decoder.onnx", Decoder(autoencoder, flow), ("latent",), ("image",), (x,)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +18,10 @@ from training.calibration import CERTAIN
 from training.drawing import Drawing
 from training.flows import Flow
 from training.options import Sampling
+from training.stages import Stage, staged_scores
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # pixels down and right by which a doubtful image is moved
+MOST_IMAGES = 2**40
 AT_ONCE = 8  # pairs that are asked in one evaluation of the flow, at most
 
 
@@ -43,7 +46,9 @@ class Reading:
     """How scores become posteriors: the denoising rule's bank of pairs, its temperature, p(y) (C,).
 
     stages: pairs in the order in which they are asked, each with the number of classes still in question: all at first,
-    but where the flow has a sieve. doubtful: about the share of validation images that are read again.
+    but where the flow has a sieve. settled: the posterior of a class from which on no more than the first stage is
+    asked, and the scores are multiplied by emphasis; certain: from which on an image is not read again. unsettled,
+    doubtful: about the shares of validation images of which more is asked, and that are read again.
     """
 
     bank: DenoisingBank
@@ -51,22 +56,28 @@ class Reading:
     prior: tuple[float, ...]
     stages: tuple[tuple[int, int], ...]
     doubtful: float
+    certain: float = CERTAIN
+    settled: float = 1.0
+    unsettled: float = 1.0
+    emphasis: float = 1.0
 
 
 class Classify(nn.Module):
     """Images uint8 (N, 28, 28) to log p(x | y), up to a constant of the image, and p(y | x), by the denoising rule.
 
-    An image of which no class is as probable as CERTAIN is read again, moved by a pixel each way; the posterior
-    is the mean of all five.
+    An image of which no class is as probable as reading.certain is read again, moved by a pixel each way; the
+    posterior is the mean of all five.
     """
 
     def __init__(self, autoencoder: AutoEncoder, flow: Flow, reading: Reading) -> None:
         super().__init__()
         self.once = ReadOnce(autoencoder, flow, reading)
+        self.log_certain = math.log(reading.certain)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logs = self._log_posterior(images)
-        doubtful = (logs.amax(1) < math.log(CERTAIN)).nonzero()[:, 0]
+        doubtful = (logs.amax(1) < self.log_certain).nonzero()[:, 0]
+        torch._check(doubtful.shape[0] <= MOST_IMAGES)  # for the exporter, which counts moved images in 64 bits
         moved = self._log_posterior(_moved(images[doubtful])).unflatten(0, (len(MOVES), -1))
         seen = torch.cat([logs[doubtful][None], moved])
         most = seen.amax(0)
@@ -87,9 +98,7 @@ def _moved(images: Tensor) -> Tensor:
 class ReadOnce(nn.Module):
     """Images uint8 (N, 28, 28) to log p(x | y) (N, C), up to a constant of the image, by the denoising rule.
 
-    Classes drop out in stages, the least probable ones first. What a pair would have added to a class that has dropped
-    out is taken to be the least that it adds to another. Before the first stage a sieve, where the flow has one, says
-    which drop out: they are taken to be as probable as the least probable of the others.
+    It is done in stages, as training.stages says.
     """
 
     def __init__(self, autoencoder: AutoEncoder, flow: Flow, reading: Reading) -> None:
@@ -99,42 +108,18 @@ class ReadOnce(nn.Module):
         self.times, self.weights = torch.tensor(bank.times), torch.tensor(bank.weights) / reading.temperature
         self.noise = torch.from_numpy(noise.normal(bank.seed, 0, len(bank.times), flow.latent_shape))
         self.log_prior = torch.tensor(reading.prior).log()
-        self.stages = _joined(reading.stages)
+        self.settled, self.emphasis = reading.settled, reading.emphasis
+        alone = int(self.settled < 1)  # the first pair, since it may settle an image
+        self.stages = [*_joined(reading.stages[:alone]), *_joined(reading.stages[alone:])]
 
     def forward(self, images: Tensor) -> Tensor:
         z = self.flow.standardise(self.autoencoder.encode(images[:, None].float() / 255)[0])
-        first, *later = self.stages
-        scores, ranking = self._start(z, *first)
-        for pairs, count in later:
-            if count == len(self.log_prior):
-                scores = scores + self._score(z, pairs)
-                ranking = scores + self.log_prior
-                continue
-            kept = ranking.topk(count).indices
-            added = self._score(z, pairs, kept)
-            of_kept = scores.gather(1, kept) + added
-            scores = (scores + added.amin(1, keepdim=True)).scatter(1, kept, of_kept)
-            ranking = self._among(kept, of_kept)
-        return scores
+        sieved = None if self.flow.sieve is None else self.flow.sieve(z)
+        return staged_scores(partial(self._score, z), self.stages, self.log_prior, sieved, self.settled, self.emphasis)
 
-    def _start(self, z: Tensor, pairs: list[int], count: int) -> tuple[Tensor, Tensor]:
-        """Scores after the first stage, and by what the classes of the next one are chosen: both (N, C)."""
-        if self.flow.sieve is None or count == len(self.log_prior):
-            scores = self._score(z, pairs)
-            return scores, scores + self.log_prior
-        kept = self.flow.sieve(z).topk(count).indices
-        of_kept = self._score(z, pairs, kept)
-        ranking = self._among(kept, of_kept)
-        least = (of_kept + self.log_prior[kept]).amin(1, keepdim=True)
-        return (least - self.log_prior).scatter(1, kept, of_kept), ranking
-
-    def _among(self, kept: Tensor, scores: Tensor) -> Tensor:
-        """Log-posteriors (N, C), up to a constant, of the classes kept (N, M) by their scores; none of the others."""
-        nothing = torch.full_like(self.log_prior, -torch.inf).expand(kept.shape[0], -1)
-        return nothing.scatter(1, kept, scores + self.log_prior[kept])
-
-    def _score(self, z: Tensor, pairs: list[int], kept: Tensor | None = None) -> Tensor:
-        """What pairs add to the scores of the classes kept (N, M), or of all: (N, M)."""
+    def _score(self, z: Tensor, pairs: list[int], kept: Tensor | None, rows: Tensor | None) -> Tensor:
+        """What pairs add to the scores of the classes kept (R, M), or of all, of some rows of z, or of all: (R, M)."""
+        z = z if rows is None else z[rows]
         times, drawn = self.times[pairs], self.noise[pairs]
         along = times[:, None, None, None]
         noisy = (1 - along) * drawn + along * z[:, None]
@@ -142,9 +127,9 @@ class ReadOnce(nn.Module):
         return -torch.einsum("nkm,k->nm", errors.square().mean((3, 4, 5)), self.weights[pairs])
 
 
-def _joined(stages: Sequence[tuple[int, int]]) -> list[tuple[list[int], int]]:
+def _joined(stages: Sequence[tuple[int, int]]) -> list[Stage]:
     """Stages with up to AT_ONCE pairs each, where neighbours ask as many classes."""
-    joined: list[tuple[list[int], int]] = []
+    joined: list[Stage] = []
     for pair, count in stages:
         if joined and joined[-1][1] == count and len(joined[-1][0]) < AT_ONCE:
             joined[-1][0].append(pair)

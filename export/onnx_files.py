@@ -11,6 +11,7 @@ import onnx
 import onnxscript.optimizer
 import torch
 from onnx import TensorProto
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from export.branches import skip_where_none
@@ -24,7 +25,8 @@ LARGEST_FOLDED = 1024  # elements of a constant that takes the place of what com
 def write(spec: GraphSpec, folder: Path) -> dict[str, Any]:
     """Write `spec` into `folder`; returns what the manifest says of the file, but for its hash."""
     model = convert(spec)
-    count = multiply_adds(spec)
+    count = multiply_adds(spec.counted or spec.module, spec.example)
+    least = multiply_adds(spec.least, spec.example) if spec.least else count
     parameters = [math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT]
     store(model)
     shorten_names(model)
@@ -34,8 +36,8 @@ def write(spec: GraphSpec, folder: Path) -> dict[str, Any]:
         "inputs": {node.name: _shape(node) for node in model.graph.input},
         "outputs": {node.name: _shape(node) for node in model.graph.output},
         "parameters": sum(parameters),
-        "multiply_adds": round(spec.runs_a_row * count),
-        **({"multiply_adds_at_least": count} if spec.counted else {}),
+        "multiply_adds": round(spec.runs_a_row * (least + spec.whole * (count - least))),
+        **({"multiply_adds_at_least": least} if spec.counted else {}),
     }
 
 
@@ -67,7 +69,7 @@ def convert(spec: GraphSpec) -> onnx.ModelProto:
     return model
 
 
-def multiply_adds(spec: GraphSpec) -> int:
+def multiply_adds(module: nn.Module, example: tuple[Tensor, ...]) -> int:
     """Multiply-adds of convolutions and matrix products for one row more, in one run on it.
 
     What no row changes is folded on loading.
@@ -75,7 +77,7 @@ def multiply_adds(spec: GraphSpec) -> int:
     counts = []
     for rows in (1, 2):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            (spec.counted or spec.module)(*(tensor[:rows] for tensor in spec.example))
+            module(*(tensor[:rows] for tensor in example))
         counts.append(int(counter.get_total_flops()) // 2)
     return counts[1] - counts[0]
 

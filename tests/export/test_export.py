@@ -91,6 +91,31 @@ def test_dropped_classes_stay_out_however_many_pairs_follow(tmp_path):
 
 
 @torch.no_grad()
+def test_of_an_image_that_the_first_pair_settles_no_more_is_asked(tmp_path):
+    networks = folded(Networks(trained_like(VarAutoEncoder()), trained_like(Flow())))
+    images = torch.randint(256, (40, 28, 28), dtype=torch.uint8)
+
+    def read(reading):
+        return ReadOnce(networks.autoencoder, networks.flow, reading)(images)
+
+    first, whole = read(replace(READING, stages=READING.stages[:1])), read(READING)
+    surest = torch.softmax(first, dim=1).amax(1, keepdim=True)
+    reading = replace(READING, settled=float(surest.median()), unsettled=0.25, doubtful=0.0, emphasis=1.5)
+    torch.testing.assert_close(read(reading), torch.where(surest >= reading.settled, 1.5 * first, whole))
+    specs = {spec.file: spec for spec in bundle_graphs(networks, Sampling(steps=2), reading)}
+    spec = specs["classify.onnx"]
+    facts = onnx_files.write(spec, tmp_path)
+    assert verify.check_graph(spec, (tmp_path / spec.file).read_bytes()) <= 1e-3
+    least, more = facts["multiply_adds_at_least"], 4 * (facts["multiply_adds"] - facts["multiply_adds_at_least"])
+    of_first = least - onnx_files.write(specs["encoder.onnx"], tmp_path)["multiply_adds"]
+    assert more == pytest.approx(of_first * 3 / 10, rel=0.1)  # classes
+    branches = [node for node in onnx.load(tmp_path / spec.file).graph.node if node.op_type == "If"]
+    assert len(branches) == 2
+    again = {attribute.name: [node.op_type for node in attribute.g.node] for attribute in branches[1].attribute}
+    assert again["then_branch"].count("If") == 1
+
+
+@torch.no_grad()
 def test_an_image_in_doubt_is_read_again_a_pixel_further_each_way(tmp_path):
     networks = folded(Networks(trained_like(VarAutoEncoder()), trained_like(Flow())))
     prior = tuple((np.arange(1, 11) / 55).tolist())

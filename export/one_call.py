@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,11 +17,10 @@ from training.calibration import CERTAIN
 from training.drawing import Drawing
 from training.flows import Flow
 from training.options import Sampling
-from training.stages import Stage, staged_scores
+from training.stages import joined, staged_scores
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # pixels down and right by which a doubtful image is moved
 MOST_IMAGES = 2**40
-AT_ONCE = 8  # pairs that are asked in one evaluation of the flow, at most
 
 
 def one_call_drawing(flow: Flow, autoencoder: AutoEncoder, sampler: Sampling) -> nn.Module:
@@ -109,8 +107,7 @@ class ReadOnce(nn.Module):
         self.noise = torch.from_numpy(noise.normal(bank.seed, 0, len(bank.times), flow.latent_shape))
         self.log_prior = torch.tensor(reading.prior).log()
         self.settled, self.emphasis = reading.settled, reading.emphasis
-        alone = int(self.settled < 1)  # the first pair, since it may settle an image
-        self.stages = [*_joined(reading.stages[:alone]), *_joined(reading.stages[alone:])]
+        self.stages = joined(reading.stages, first_alone=self.settled < 1)
 
     def forward(self, images: Tensor) -> Tensor:
         z = self.flow.standardise(self.autoencoder.encode(images[:, None].float() / 255)[0])
@@ -125,17 +122,6 @@ class ReadOnce(nn.Module):
         noisy = (1 - along) * drawn + along * z[:, None]
         errors = self.flow.velocities(noisy, times, kept) - (z[:, None] - drawn)[:, :, None]
         return -torch.einsum("nkm,k->nm", errors.square().mean((3, 4, 5)), self.weights[pairs])
-
-
-def _joined(stages: Sequence[tuple[int, int]]) -> list[Stage]:
-    """Stages with up to AT_ONCE pairs each, where neighbours ask as many classes."""
-    joined: list[Stage] = []
-    for pair, count in stages:
-        if joined and joined[-1][1] == count and len(joined[-1][0]) < AT_ONCE:
-            joined[-1][0].append(pair)
-        else:
-            joined.append(([pair], count))
-    return joined
 
 
 class _Guided(nn.Module):

@@ -20,7 +20,7 @@ from runtime.scoring import Scorer
 from runtime.tracking import Tracker, untracked
 from training.flows import Flow
 from training.options import FlowObjective
-from training.stages import staged_scores
+from training.stages import joined, staged_scores
 
 PAIRS = FlowObjective.pairs
 UNCALIBRATED_PAIRS = 4
@@ -134,8 +134,7 @@ class StagedReading:
             added = self._parts[:, pairs].sum(1)
             return added if kept is None else added.gather(1, kept)
 
-        each = [([pair], count) for pair, count in stages]
-        scores = staged_scores(ask, each, self._log_prior, self._sieved)
+        scores = staged_scores(ask, joined(stages, first_alone=True), self._log_prior, self._sieved)
         found: NDArray[np.float64] = (scores + self._log_prior).softmax(1).numpy()
         return found
 

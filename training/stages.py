@@ -11,6 +11,21 @@ from torch import Tensor
 # add to these classes' scores: (R, M).
 Ask = Callable[[list[int], Tensor | None, Tensor | None], Tensor]
 Stage = tuple[list[int], int]  # pairs, and of how many classes they are asked
+AT_ONCE = 8  # pairs that are asked in one evaluation of the flow, at most
+
+
+def joined(stages: Sequence[tuple[int, int]], first_alone: bool) -> list[Stage]:
+    """Stages of one pair each as those with up to AT_ONCE, where neighbours ask as many classes.
+
+    first_alone: the first stage stays as it is, since it may settle an image.
+    """
+    found: list[Stage] = []
+    for index, (pair, count) in enumerate(stages):
+        if found and found[-1][1] == count and len(found[-1][0]) < AT_ONCE and not (first_alone and index == 1):
+            found[-1][0].append(pair)
+        else:
+            found.append(([pair], count))
+    return found
 
 
 def staged_scores(

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from runtime import noise
 from runtime.bayes import DenoisingBank
 from training.autoencoders import AutoEncoder
-from training.calibration import CERTAIN
 from training.drawing import Drawing
 from training.flows import Flow
 from training.options import Sampling
-from training.stages import joined, staged_scores
+from training.stages import CERTAIN, joined, staged_scores
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # pixels down and right by which a doubtful image is moved
 MOST_IMAGES = 2**40

@@ -20,7 +20,7 @@ from runtime.scoring import Scorer
 from runtime.tracking import Tracker, untracked
 from training.flows import Flow
 from training.options import FlowObjective
-from training.stages import joined, staged_scores
+from training.stages import CERTAIN, SETTLED, StagedReading, choose_stages, doubtful, settling
 
 PAIRS = FlowObjective.pairs
 UNCALIBRATED_PAIRS = 4
@@ -31,17 +31,10 @@ FITTED_ROWS = 100_000  # and on which the denoising weights are fitted
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 2.0**-5, 2.0**10
 MOST_LOG_WEIGHT = 10.0  # where few images are told apart without error, weights would grow for ever
 SURE = 3.0  # standard errors
-SETTLED = 0.97  # the posterior of a class by the first stage from which on no more is asked
-CERTAIN = 0.9  # the posterior of a class from which on an image is not read again, moved,
-MOST_DOUBTFUL = 0.125  # or less, where more than this share of the validation images would be
-LOST = 0.005  # of the posterior's Brier score on validation images: what stages may add to it
-MOST_STAGES = 8
 NEARNESS = 0.01  # of the denoising weights to the bound's
 LEAST_LIKELY = 0.01  # the share of validation images that would be called unlike the training data
 DENSITIES = 98_000  # latents x elements whose log-density decides that
 _PIECE = 8  # latents between two reports of progress
-
-Stages = list[tuple[int, int]]  # pairs in the order in which they are asked, each with a number of classes
 
 
 def plain_bank(pairs: int) -> DenoisingBank:
@@ -115,92 +108,6 @@ def choose_rule(correct: dict[Rule, NDArray[np.bool_]]) -> Rule:
         if behind.mean() <= SURE * behind.std() / math.sqrt(len(behind)):
             return rule
     return best
-
-
-class StagedReading:
-    """The posteriors by the denoising rule in any stages, from errors (N, K, C) of all pairs and classes."""
-
-    def __init__(self, errors: Floats, weights: Floats, prior: Floats, sieved: Floats | None = None) -> None:
-        """Weights (K,): of the pairs; prior (C,): p(y); sieved (N, C): the logits of a sieve, where there is one."""
-        self.classes, self.is_sieved = errors.shape[2], sieved is not None
-        self._parts = torch.from_numpy(-errors * weights[None, :, None]).double()
-        self._log_prior = torch.from_numpy(prior).double().log()
-        self._sieved = None if sieved is None else torch.from_numpy(sieved).double()
-
-    def posterior(self, stages: Stages) -> NDArray[np.float64]:
-        """P(y | z), (N, C), after these stages, whether or not the first one settles it."""
-
-        def ask(pairs: list[int], kept: Tensor | None, rows: Tensor | None) -> Tensor:
-            added = self._parts[:, pairs].sum(1)
-            return added if kept is None else added.gather(1, kept)
-
-        scores = staged_scores(ask, joined(stages, first_alone=True), self._log_prior, self._sieved)
-        found: NDArray[np.float64] = (scores + self._log_prior).softmax(1).numpy()
-        return found
-
-    def order(self) -> list[int]:
-        """The pairs, the one first that alone reads most images as all of them do."""
-        chosen = (self._parts.sum(1) + self._log_prior).argmax(1)
-        agree = ((self._parts + self._log_prior).argmax(2) == chosen[:, None]).double().mean(0)
-        order: list[int] = np.argsort(-agree.numpy(), kind="stable").tolist()
-        return order
-
-
-def choose_stages(reading: StagedReading, labels: NDArray[np.int64]) -> Stages:
-    """In which order to ask the pairs, and of how many classes each.
-
-    From all classes on, the stage drops some that adds least, by what it saves, to the Brier score of labels (N,), the
-    squared error of the posterior, as long as that is at most LOST of it more than with all. The first has all where
-    there is no sieve.
-    """
-    order, rows = reading.order(), np.arange(len(labels))
-    groups = np.array_split(order, min(MOST_STAGES, len(order)))
-
-    def staged(counts: list[int]) -> Stages:
-        return [(int(pair), count) for group, count in zip(groups, counts, strict=True) for pair in group]
-
-    def brier_score(counts: list[int]) -> float:
-        posterior = reading.posterior(staged(counts))
-        return float((np.square(posterior).sum(1) - 2 * posterior[rows, labels] + 1).mean())
-
-    counts = [reading.classes] * len(groups)
-    now = brier_score(counts)
-    allowed = (1 + LOST) * now
-    while True:
-        found = []
-        for stage in range(0 if reading.is_sieved else 1, len(groups)):
-            fewer = [*counts[:stage], *(min(count, _fewer(counts[stage])) for count in counts[stage:])]
-            saved = sum(len(group) * (a - b) for group, a, b in zip(groups, counts, fewer, strict=True))
-            if saved and (then := brier_score(fewer)) <= allowed:
-                found.append(((then - now) / saved, then, fewer))
-        if not found:
-            return staged(counts)
-        _, now, counts = min(found)
-
-
-def _fewer(count: int) -> int:
-    """The next smaller number of classes that is tried: four fifths, and 2 at least."""
-    return min(count, max(2, count * 4 // 5))
-
-
-def settling(first: Floats, whole: Floats, settled: float = SETTLED) -> dict[str, float]:
-    """What the posteriors (N, C) by the first stage say of those by all stages.
-
-    "unsettled": the share of images to no class of which the first stage gives the posterior `settled`; "emphasis": how
-    many times as large the others' log-odds between the two likeliest classes are by all stages, on average.
-    """
-    is_settled = first.max(1) >= settled
-    likeliest = [np.sort(each[is_settled], axis=1)[:, -2:] for each in (first, whole)]
-    odds = [np.diff(np.log(np.maximum(each, np.finfo(each.dtype).tiny))).sum() for each in likeliest]
-    emphasis = float(odds[1] / odds[0]) if is_settled.any() else 1.0
-    return {"unsettled": float(1 - is_settled.mean()), "emphasis": emphasis}
-
-
-def doubtful(posterior: Floats, certain: float = CERTAIN, most: float = MOST_DOUBTFUL) -> tuple[float, float]:
-    """Below which posterior of every class images are in doubt, and what share of these (N, C) are."""
-    surest = posterior.max(1)
-    threshold = min(certain, float(np.quantile(surest, most)))
-    return threshold, float((surest < threshold).mean())
 
 
 def fit_bank(

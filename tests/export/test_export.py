@@ -20,10 +20,10 @@ from runtime.sessions import Graph, SessionSettings
 from tests.gaussian import gaussian_flow, save_checkpoints, save_generator
 from training import checkpoints, paths
 from training.autoencoders import AutoEncoder, VarAutoEncoder
-from training.calibration import CERTAIN
 from training.flows import Flow
 from training.generators import Generator
 from training.options import Sampling
+from training.stages import CERTAIN
 
 READING = Reading(DenoisingBank((0.3, 0.8), (1.0, 2.0), 0), 1.5, (0.1,) * 10, ((1, 10), (0, 3)), doubtful=0.5)
 SIEVED = replace(READING, stages=((1, 4), (0, 3)))

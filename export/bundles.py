@@ -34,6 +34,7 @@ from training.options import Sampling
 Manifest = dict[str, Any]
 GENERATOR_WEIGHTS = {"weights": [LEAST_WEIGHT, MOST_WEIGHT]}
 NOWHERE = Path("temporary bundle")
+OF_STAGES = ("doubtful", "certain", "settled", "unsettled", "emphasis")  # of a Reading, as calibration names them
 
 
 def export_bundle(
@@ -197,9 +198,6 @@ def _versions() -> dict[str, str]:
         "onnx": onnx.__version__,
         "onnxruntime": onnxruntime.__version__,
     }
-
-
-OF_STAGES = ("doubtful", "certain", "settled", "unsettled", "emphasis")
 
 
 def _reading(description: dict[str, Any]) -> Reading:

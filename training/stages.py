@@ -18,12 +18,13 @@ from runtime.bayes import Floats
 # add to these classes' scores: (R, M).
 Ask = Callable[[list[int], Tensor | None, Tensor | None], Tensor]
 Stage = tuple[list[int], int]  # pairs, and of how many classes they are asked
+Schedule = list[tuple[int, int]]  # pairs in the order in which they are asked, each with a number of classes
+
 SETTLED = 0.97  # the posterior of a class by the first stage from which on no more is asked
 CERTAIN = 0.9  # the posterior of a class from which on an image is not read again, moved,
 MOST_DOUBTFUL = 0.125  # or less, where more than this share of the validation images would be
 LOST = 0.005  # of the posterior's Brier score on validation images: what stages may add to it
 MOST_STAGES = 8
-Stages = list[tuple[int, int]]  # pairs in the order in which they are asked, each with a number of classes
 AT_ONCE = 8  # pairs that are asked in one evaluation of the flow, at most
 
 
@@ -105,7 +106,7 @@ class StagedReading:
         self._log_prior = torch.from_numpy(prior).double().log()
         self._sieved = None if sieved is None else torch.from_numpy(sieved).double()
 
-    def posterior(self, stages: Stages) -> NDArray[np.float64]:
+    def posterior(self, stages: Schedule) -> NDArray[np.float64]:
         """P(y | z), (N, C), after these stages, whether or not the first one settles it."""
 
         def ask(pairs: list[int], kept: Tensor | None, rows: Tensor | None) -> Tensor:
@@ -124,7 +125,7 @@ class StagedReading:
         return order
 
 
-def choose_stages(reading: StagedReading, labels: NDArray[np.int64]) -> Stages:
+def choose_stages(reading: StagedReading, labels: NDArray[np.int64]) -> Schedule:
     """In which order to ask the pairs, and of how many classes each.
 
     From all classes on, the stage drops some that adds least, by what it saves, to the Brier score of labels (N,), the
@@ -134,7 +135,7 @@ def choose_stages(reading: StagedReading, labels: NDArray[np.int64]) -> Stages:
     order, rows = reading.order(), np.arange(len(labels))
     groups = np.array_split(order, min(MOST_STAGES, len(order)))
 
-    def staged(counts: list[int]) -> Stages:
+    def staged(counts: list[int]) -> Schedule:
         return [(int(pair), count) for group, count in zip(groups, counts, strict=True) for pair in group]
 
     def brier_score(counts: list[int]) -> float:

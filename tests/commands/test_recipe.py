@@ -269,6 +269,19 @@ def test_unknown_recipes_list_the_known(folder):
 
 
 @pytest.mark.parametrize("name", bundles.shipped())
+def test_a_shipped_bundle_was_exported_from_the_shipped_checkpoints(name):
+    provenance = bundles.read(name).manifest["provenance"]
+    shipped = Path(__file__).parents[2] / "checkpoints" / name / "main"
+    kinds = [
+        part for part in provenance if part in checkpoints.AUTOENCODERS and (shipped / f"{part}.safetensors").exists()
+    ]
+    files = {"flow": "vae-flow", "generator": "vae-generator"} | {kind: kind for kind in kinds}
+    found = {part: paths.sha256(shipped / f"{file}.safetensors") for part, file in files.items() if part in provenance}
+    assert found
+    assert found == {part: provenance[part]["sha256"] for part in found}
+
+
+@pytest.mark.parametrize("name", bundles.shipped())
 def test_a_shipped_bundle_is_as_its_recipe_says(name):
     shipped = bundles.read(name)
     wanted = tomllib.loads((recipe.FOLDER / f"{name}.toml").read_text())

@@ -101,24 +101,18 @@ class _Stages:
             self._train(CLASSIFIER, self.recipe[CLASSIFIER], CLASSIFIER)
 
     def flow(self, kind: str) -> None:
-        """Train the flow, and go on from it in as many trainings as there are flow_stages."""
+        """Train the flow, and go on from it in every stage of flow_stages."""
         of_all: dict[str, Any] = {"autoencoder": kind, "sampler": self.sampler}
         self._train("flow", self.recipe["flow"], "flow", **of_all)
-        for table in self._tables("flow_stages"):
+        for table in further_stages(self.recipe, "flow_stages"):
             self._train(table["name"], table, "flow", **of_all, initial="dev")
 
     def generator(self, kind: str, teacher: Version) -> None:
-        """Distil a generator, and go on from it in as many trainings as there are generator_stages."""
+        """Distil a generator, and go on from it in every stage of generator_stages."""
         of_all: dict[str, Any] = {"autoencoder": kind, "teacher_version": teacher, "sampler": self.sampler}
         self._train("distillation", self.recipe["distillation"], "generator", **of_all)
-        for table in self._tables("generator_stages"):
+        for table in further_stages(self.recipe, "generator_stages"):
             self._train(table["name"], table, "generator", **of_all, initial="dev")
-
-    def _tables(self, name: str) -> list[dict[str, Any]]:
-        tables = self.recipe.get(name, [])
-        if not isinstance(tables, list) or not all("name" in table for table in tables):
-            raise DataError(f"recipe {self.name}: {name} is a list of tables, [[{name}]], each with a name")
-        return tables
 
     def _train(self, stage: str, table: dict[str, Any], model: str, **more: Any) -> None:
         if self.line:
@@ -128,6 +122,21 @@ class _Stages:
         if "sampler" in table:
             more["sampler"] = replace(more["sampler"], **table.pop("sampler"))
         self.line = train(_training(table, self.run, **self.common, **more), promote=False)
+
+
+def further_stages(recipe: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """A training each that the recipe's tables [[name]] ask for, in their order; each has a "name".
+
+    A table with rounds = N is N trainings, each from where the last ended, with seeds counted up: judges are new.
+    """
+    tables = recipe.get(name, [])
+    if not isinstance(tables, list) or not all("name" in table for table in tables):
+        raise DataError(f"a recipe's {name} are a list of tables, [[{name}]], each with a name")
+    return [
+        {key: value for key, value in table.items() if key != "rounds"} | {"seed": table.get("seed", 0) + index}
+        for table in tables
+        for index in range(table.get("rounds", 1))
+    ]
 
 
 def _note(text: str) -> None:

@@ -54,7 +54,7 @@ class Networks:
 
 
 def bundle_graphs(networks: Networks, sampler: Sampling, reading: Reading) -> list[GraphSpec]:
-    """The graphs of format 2; sampler: how the flow draws where there is no generator."""
+    """The graphs of a bundle; sampler: how the flow draws where there is no generator."""
     autoencoder, flow = networks.autoencoder, networks.flow
     images, x = torch.rand(3, 1, 28, 28), torch.randn(3, *flow.latent_shape)
     t, labels = torch.rand(3), torch.tensor([0, 1, flow.null_label])

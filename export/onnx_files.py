@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from export.branches import skip_where_none
 from export.graphs import GraphSpec
-from export.storage import shorten_names, store
+from export.storage import share, shorten_names, store
 
 OPSET = 18
 LARGEST_FOLDED = 1024  # elements of a constant that takes the place of what computes it; larger ones loading folds
 
 
-def write(spec: GraphSpec, folder: Path) -> dict[str, Any]:
-    """Write `spec` into `folder`; returns what the manifest says of the file, but for its hash."""
+def write(spec: GraphSpec, folder: Path, others: Sequence[str] = ()) -> dict[str, Any]:
+    """Write `spec` into `folder`; returns what the manifest says of the file, but for its hash.
+
+    others: files of the folder from which it takes weights that they hold, too.
+    """
     model = convert(spec)
     count = multiply_adds(spec.counted or spec.module, spec.example)
     least = multiply_adds(spec.least, spec.example) if spec.least else count
@@ -31,6 +35,7 @@ def write(spec: GraphSpec, folder: Path) -> dict[str, Any]:
     store(model)
     shorten_names(model)
     onnx.checker.check_model(model, full_check=True)
+    weights_in = share(model, {file: (folder / file).read_bytes() for file in others})
     (folder / spec.file).write_bytes(model.SerializeToString(deterministic=True))
     return {
         "inputs": {node.name: _shape(node) for node in model.graph.input},
@@ -38,6 +43,7 @@ def write(spec: GraphSpec, folder: Path) -> dict[str, Any]:
         "parameters": sum(parameters),
         "multiply_adds": round(spec.runs_a_row * (least + spec.whole * (count - least))),
         **({"multiply_adds_at_least": least} if spec.counted else {}),
+        **({"weights_in": weights_in} if weights_in else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""Store weights small: float16 or int8 in the file, float32 again when a session is opened.
+"""Store weights small: float16 or int8 in the file, float32 again when a session is opened; and once, not in each file.
 
 The networks' weights are rounded first, so that what is stored is exactly what torch computes with; a session folds
 the operators that widen them into constants, so that running costs what it costs in float32.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import string
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,6 +17,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 from torch import Tensor
 
 from export.graphs import Networks
@@ -24,6 +26,7 @@ from training.blocks import Network
 Storage = Literal["float32", "float16", "int8"]
 STORAGES: tuple[Storage, ...] = get_args(Storage)
 LEAST_ELEMENTS = 64  # of a tensor that is worth the operators
+LEAST_SHARED = 128  # bytes of a tensor that may lie in another file; onnxruntime wants smaller ones, as shapes, here
 LEVELS = 127
 
 
@@ -55,6 +58,23 @@ def store(model: onnx.ModelProto) -> None:
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(kept)
     graph.node.extend([*nodes, *before])
+
+
+def share(model: onnx.ModelProto, others: Mapping[str, bytes]) -> list[str]:
+    """Let large initialisers whose bytes lie in other files be read from there, as external data; returns which files.
+
+    others: contents by name, of files in the same folder.
+    """
+    found = set()
+    for tensor in model.graph.initializer:
+        for file, content in others.items():
+            length = len(tensor.raw_data)
+            offset = content.find(tensor.raw_data) if length >= LEAST_SHARED else -1
+            if offset >= 0:
+                set_external_data(tensor, file, offset=offset, length=length)
+                tensor.ClearField("raw_data")
+                found.add(file)
+    return sorted(found)
 
 
 def shorten_names(model: onnx.ModelProto) -> None:

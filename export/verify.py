@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,13 +47,13 @@ class TorchGraph:
         return [tensor.numpy() for tensor in (found if isinstance(found, tuple) else (found,))]
 
 
-def check_graph(spec: GraphSpec, content: bytes) -> float:
-    """Compare an ONNX file with torch at several batch sizes; returns the largest error, relative to values above 1.
+def check_graph(spec: GraphSpec, model: bytes | Path) -> float:
+    """Compare an ONNX file, its content or path, with torch at several batch sizes.
 
-    Raises ExportMismatchError where it is above TOLERANCE. Rows where two classes are so near that rounding decides
-    which of them drops out are left out, if they are few.
+    Returns the largest error, relative to values above 1; raises ExportMismatchError where it is above TOLERANCE. Rows
+    where two classes are so near that rounding decides which of them drops out are left out, if they are few.
     """
-    graph, reference = Graph(content, spec.file, SessionSettings()), TorchGraph(spec)
+    graph, reference = Graph(model, spec.file, SessionSettings()), TorchGraph(spec)
     worst = 0.0
     for batch in BATCH_SIZES:
         inputs = [tensor.numpy() for tensor in _inputs_like(spec.example, batch)]

@@ -20,10 +20,11 @@ from .errors import BundleError
 from .files import written_aside
 from .sampling import FEW, SAMPLERS, SOLVERS, Sampler, Solver
 
-FORMAT = 2
+OLDEST_FORMAT, FORMAT = 2, 3  # before 3 every graph held all its weights
 MANIFEST = "manifest.json"
 GENERATE = "generate.onnx"
-GRAPHS = (GENERATE, "classify.onnx", "encoder.onnx", "decoder.onnx", "flow.onnx", "likelihood.onnx")
+ONE_CALL = (GENERATE, "classify.onnx")  # they hold all their weights; other graphs may find theirs in them
+GRAPHS = (*ONE_CALL, "encoder.onnx", "decoder.onnx", "flow.onnx", "likelihood.onnx")
 SHIPPED = Path(__file__).resolve().parent.parent / "models_onnx"
 _MAX_MANIFEST_BYTES = 1 << 20
 
@@ -78,6 +79,17 @@ class Bundle:
         if self.reading is None:
             raise BundleError(f"the bundle {self.name} only generates")
         return self.reading
+
+    def graph(self, file: str) -> bytes | Path:
+        """What a session opens: a graph's content or, where weights of it lie in other files, its path.
+
+        Raises BundleError where the files there are no longer those that were read.
+        """
+        facts = self.manifest["files"]
+        others = facts[file].get("weights_in", []) if file in facts else []
+        for each in [file, *others] if others else []:
+            _read_graph(self.folder / each, facts[each]["sha256"])
+        return self.folder / file if others else self.graphs[file]
 
     @property
     def checksum(self) -> str:
@@ -171,9 +183,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(f"{path} is damaged: {error}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
         raise BundleError(f"{path} is damaged: it has no format number")
-    if manifest["format"] != FORMAT:
+    if not OLDEST_FORMAT <= manifest["format"] <= FORMAT:
         cure = "update the toolkit" if manifest["format"] > FORMAT else "export it again"
-        raise BundleError(f"{path} has format {manifest['format']}; this version reads {FORMAT}: {cure}")
+        reads = f"this version reads {OLDEST_FORMAT} to {FORMAT}"
+        raise BundleError(f"{path} has format {manifest['format']}; {reads}: {cure}")
     if manifest.get("checksum") != checksum(manifest):
         raise BundleError(f"{path} is damaged: its checksum does not fit its content")
     return manifest
@@ -231,6 +244,9 @@ def _check(bundle: Bundle) -> None:
         raise ValueError(f"sampler {FEW} and a generator go together")
     if not (_whole(manifest["parameters"]) and isinstance(manifest["measured"], dict) and manifest["dataset"]["key"]):
         raise ValueError("parameters, measured and the data set's key")
+    for facts in manifest["files"].values():
+        if not set(facts.get("weights_in", [])) <= set(ONE_CALL):
+            raise ValueError(f"weights lie in {', '.join(ONE_CALL)}")
     parts = ["generator"] if bundle.reading is None else [manifest["autoencoder"], "flow"]
     for part in parts:
         str(manifest["provenance"][part]["sha256"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,14 +49,17 @@ def available_providers() -> list[str]:
 class Graph:
     """One ONNX graph, ready to run; safe to share between threads."""
 
-    def __init__(self, content: bytes, name: str, settings: SessionSettings) -> None:
+    def __init__(self, model: bytes | Path, name: str, settings: SessionSettings) -> None:
+        """model: an ONNX file's content, or its path where its weights lie in files beside it."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = settings.arena
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=list(settings.providers))
+            self._session = onnxruntime.InferenceSession(
+                model if isinstance(model, bytes) else str(model), options, providers=list(settings.providers)
+            )
         except Exception as error:  # onnxruntime's own exceptions have no common base class
             raise BundleError(f"{name} can't be loaded: {' '.join(str(error).split())[:300]}") from error
         self._inputs = [node.name for node in self._session.get_inputs()]

@@ -263,6 +263,16 @@ def test_without_agreement_nothing_main_is_touched(folder, root):
     assert not (folder / "models_onnx").exists()
 
 
+def test_rounds_are_trainings_with_new_seeds():
+    tables = [{"name": "tuning", "lr": 1e-3}, {"name": "finishing", "lr": 1e-4, "seed": 3, "rounds": 2}]
+    found = recipe.further_stages({"flow_stages": tables}, "flow_stages")
+    assert found == [
+        {"name": "tuning", "lr": 1e-3, "seed": 0},
+        {"name": "finishing", "lr": 1e-4, "seed": 3},
+        {"name": "finishing", "lr": 1e-4, "seed": 4},
+    ]
+
+
 def test_unknown_recipes_list_the_known(folder):
     with pytest.raises(click.UsageError, match="tiny"):
         recipe.run_recipe("huge", folder, None, torch.device("cpu"), 0, True)
@@ -294,7 +304,8 @@ def test_a_shipped_bundle_is_as_its_recipe_says(name):
     trainings = [provenance["flow" if flow else "generator"]]
     while "before" in trainings[-1]:
         trainings.append(trainings[-1]["before"])
-    for table, training in zip([*wanted[further][::-1], wanted[first]], trainings, strict=True):
+    stages = [wanted[first], *recipe.further_stages(wanted, further)]
+    for table, training in zip(stages[::-1], trainings, strict=True):
         assert training["total_epochs"] == table["total_epochs"]
         assert not flow or training["lr"] == table["lr"]
     if not flow:

@@ -180,6 +180,22 @@ def test_weights_stored_small_give_the_rounded_networks(tmp_path, storage, most)
     assert sizes[1] < most * sizes[0]
 
 
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+def test_weights_are_stored_once_beside_the_graphs_of_one_call(tmp_path, storage):
+    networks = Networks(trained_like(VarAutoEncoder()), trained_like(Flow()))
+    specs = graphs(rounded(folded(networks), storage))
+    for spec in specs:
+        alone = onnx_files.write(spec, tmp_path)
+        assert "weights_in" not in alone
+        whole = (tmp_path / spec.file).stat().st_size
+        if spec.file in bundles.ONE_CALL:
+            continue
+        facts = onnx_files.write(spec, tmp_path, bundles.ONE_CALL)
+        assert facts == {**alone, "weights_in": facts["weights_in"]}
+        assert (tmp_path / spec.file).stat().st_size < 0.5 * whole
+        assert verify.check_graph(spec, tmp_path / spec.file) <= 1e-3
+
+
 def test_folding_batch_norms_changes_nothing():
     model = trained_like(AutoEncoder(n_heads=2, dim1=8, dim2=8))
     folded, images = fold_batch_norms(model), torch.rand(2, 1, 28, 28)

@@ -107,11 +107,12 @@ def test_other_formats_are_refused_by_number(copy, number, cure):
         lambda m: m.pop("provenance"),
         lambda m: m.pop("measured"),
         lambda m: m["classifier"]["temperatures"].update(ode=0),
+        lambda m: m["files"]["flow.onnx"].update(weights_in=["../flow.onnx"]),
     ],
 )
 def test_manifests_whose_parts_do_not_fit_are_refused(copy, change):
     rewrite(copy, change)
-    with pytest.raises(BundleError, match="format 2"):
+    with pytest.raises(BundleError, match=f"format {bundles.FORMAT}"):
         bundles.read(copy)
 
 
@@ -120,3 +121,14 @@ def test_file_names_stay_inside_the_folder(copy):
     rewrite(copy, lambda m: m["files"].update({"../outside": m["files"]["flow.onnx"]}))
     with pytest.raises(BundleError):
         bundles.read(copy)
+
+
+def test_weights_that_are_another_file_s_by_now_are_refused(copy):
+    bundle = bundles.read(copy)
+    assert bundle.graph("flow.onnx") == copy / "flow.onnx"
+    assert bundle.graph("classify.onnx") == bundle.graphs["classify.onnx"]
+    other = bundle.manifest["files"]["flow.onnx"]["weights_in"][0]
+    (copy / other).write_bytes(bundle.graphs[other] + b"more")
+    with pytest.raises(BundleError, match=f"{other} is damaged"):
+        bundle.graph("flow.onnx")
+    assert bundle.graph("classify.onnx") == bundle.graphs["classify.onnx"]

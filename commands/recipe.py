@@ -132,6 +132,8 @@ def further_stages(recipe: dict[str, Any], name: str) -> list[dict[str, Any]]:
     tables = recipe.get(name, [])
     if not isinstance(tables, list) or not all("name" in table for table in tables):
         raise DataError(f"a recipe's {name} are a list of tables, [[{name}]], each with a name")
+    if not all(isinstance(rounds, int) and rounds >= 1 for rounds in (table.get("rounds", 1) for table in tables)):
+        raise DataError(f"rounds of a recipe's {name} are a whole number from 1")
     return [
         {key: value for key, value in table.items() if key != "rounds"} | {"seed": table.get("seed", 0) + index}
         for table in tables

@@ -56,7 +56,7 @@ def export_bundle(
     try:
         files = {}
         for spec, reference in track(plan.graphs, len(plan.graphs), "exporting"):
-            others = [file for file in bundles.ONE_CALL if spec.file not in bundles.ONE_CALL]
+            others = () if spec.file in bundles.ONE_CALL else bundles.ONE_CALL
             facts = onnx_files.write(spec, aside, others)
             content = (aside / spec.file).read_bytes()
             files[spec.file] = {

@@ -14,6 +14,7 @@ from export.bundles import export_bundle
 from export.sources import Source
 from runtime import bundle as bundles
 from runtime.datasets import LabelledImages, find, load, read_idx
+from runtime.errors import DataError
 from tests.make_data import write_idx
 from training import checkpoints, finishing, paths, tensor_files
 from training.autoencoders import AutoEncoder
@@ -271,6 +272,8 @@ def test_rounds_are_trainings_with_new_seeds():
         {"name": "finishing", "lr": 1e-4, "seed": 3},
         {"name": "finishing", "lr": 1e-4, "seed": 4},
     ]
+    with pytest.raises(DataError, match="whole number"):
+        recipe.further_stages({"flow_stages": [{"name": "finishing", "rounds": 0}]}, "flow_stages")
 
 
 def test_unknown_recipes_list_the_known(folder):

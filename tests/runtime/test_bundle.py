@@ -108,6 +108,7 @@ def test_other_formats_are_refused_by_number(copy, number, cure):
         lambda m: m.pop("measured"),
         lambda m: m["classifier"]["temperatures"].update(ode=0),
         lambda m: m["files"]["flow.onnx"].update(weights_in=["../flow.onnx"]),
+        lambda m: m.update(files={"generate.onnx": {**m["files"]["generate.onnx"], "weights_in": ["classify.onnx"]}}),
     ],
 )
 def test_manifests_whose_parts_do_not_fit_are_refused(copy, change):

@@ -275,6 +275,21 @@ def info(name: str | None, plot: Path | None, as_json: bool) -> None:
     click.echo(describe(name, plot, as_json))
 
 
+@cli.command()
+@click.argument("name")
+@flags.output_option(".tar.xz")
+def pack(name: str, output: Path | None) -> None:
+    """Write a bundle, by name or folder, as one small file, which the runtime reads as it is.
+
+    \b
+    Example:
+      python cli.py pack MNIST --output MNIST.tar.xz
+    """
+    from commands.pack import pack as pack_bundle
+
+    click.echo(pack_bundle(name, output))
+
+
 @cli.command(cls=flags.VariadicCommand)
 @flags.dataset_options
 @own.bench_options

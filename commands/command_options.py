@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
 from commands.options import (
-    FOLDER,
     THREADS,
     Command,
     Number,
@@ -23,7 +23,7 @@ from runtime.datasets import NAMES
 # Flags of `train` that are fields of training.options.Options.
 RUN = (
     "lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay", "initial_share",
-    "precision", "compile", "clip", "shift", "distort", "patience", "resume", "seed", "num_workers",
+    "precision", "compile", "quantize", "clip", "shift", "distort", "patience", "resume", "seed", "num_workers",
 )  # fmt: skip
 # And those that are fields of commands.train.Training as they are.
 TRAINING = (
@@ -33,6 +33,7 @@ TRAINING = (
 )  # fmt: skip
 
 MODELS = ("autoencoder", "vae", "flow", "generator", "classifier")  # that can be trained
+BITS = ("int8", "int5", "int4")  # of training.rounding, which imports torch
 LEAST_TO_DISK = 20_000  # images: a tenth of fewer takes no time that could be told from that of a start
 
 
@@ -153,6 +154,11 @@ def training_options(command: Command) -> Command:
         ),
         click.option("--compile", is_flag=True, help="Run the network and its losses through torch.compile."),
         click.option(
+            "--quantize",
+            type=click.Choice(BITS),
+            help="Learn with weights rounded as export --quantize rounds them.  [default: not rounded]",
+        ),
+        click.option(
             "--clip",
             type=Number(0, 1e6),
             default=0.0,
@@ -194,12 +200,13 @@ def export_options(command: Command) -> Command:
         command,
         click.option(
             "--output",
-            type=FOLDER,
-            help="Folder of the bundle.  [default: models_onnx/NAME]",
+            type=click.Path(path_type=Path),
+            metavar="PATH",
+            help="Folder of the bundle, or a .tar.xz to pack it in.  [default: models_onnx/NAME]",
         ),
         click.option(
             "--quantize",
-            type=click.Choice(["float16", "int8"]),
+            type=click.Choice(["float16", *BITS]),
             help="Store weights so, rounded; they are float32 again when loaded.  [default: float32]",
         ),
     )

@@ -77,7 +77,7 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
     if extent.record:
         means = {**result["first"]["mean"], **result["other"]["mean"]}
         means |= {"accuracy": result["accuracy"]} if "accuracy" in result else {}
-        record_measurements(model.bundle.folder, {**means, "command": _command(choice, settings, extent)})
+        record_measurements(model.bundle.path, {**means, "command": _command(choice, settings, extent)})
     if as_json:
         return json.dumps(result)
     drawn = [f"{extent.nearest}: samples, each left of the nearest training image"] if extent.nearest else []

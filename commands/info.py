@@ -13,7 +13,7 @@ import PIL
 
 import runtime
 from commands import plots
-from commands.models import bundle_folder, bundle_names
+from commands.models import bundle_names, bundle_path
 from runtime import bundle as bundles
 from runtime.sessions import available_providers
 
@@ -23,8 +23,7 @@ def info(name: str | None, plot: Path | None, as_json: bool) -> str:
 
     plot: a file for their measured quality against size and cost.
     """
-    folders = [_folder(name)] if name is not None else [bundle_folder(each) for each in bundle_names()]
-    read = [bundles.read(folder) for folder in folders]
+    read = [bundles.read(bundle_path(each) or each) for each in ([name] if name is not None else bundle_names())]
     if plot is not None:
         plots.require_matplotlib()
         plots.draw_ladder([_facts(bundle, detailed=True) for bundle in read], plot)
@@ -44,23 +43,18 @@ def info(name: str | None, plot: Path | None, as_json: bool) -> str:
     return "\n".join([*lines, f"versions: {in_words}", f"execution providers: {', '.join(providers)}"])
 
 
-def _folder(name: str) -> Path | str:
-    folder = bundle_folder(name)
-    return folder if (folder / bundles.MANIFEST).is_file() else name
-
-
 def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:
     """What a bundle says of itself. Reading it has verified its hashes."""
     manifest = bundle.manifest
     facts = {
         "name": bundle.name,
-        "folder": str(bundle.folder),
+        "folder": str(bundle.path),
         "dataset": manifest["dataset"]["key"],
         "classes": len(bundle.classes),
         "autoencoder": manifest.get("autoencoder"),
         "parameters": manifest["parameters"],
         "storage": manifest["storage"],
-        "bytes": sum(len(content) for content in bundle.graphs.values()),
+        "bytes": sum(map(len, bundle.graphs.values())) if bundle.path.is_dir() else bundle.path.stat().st_size,
         "defaults": manifest["defaults"],
         "measured": manifest["measured"],
         "checksum": bundle.checksum,

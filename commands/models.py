@@ -63,16 +63,14 @@ def opened(choice: Choice, flow_needed: bool = True) -> runtime.Model:
     return runtime.Model(temporary_bundle(source, flow_needed), settings)
 
 
-def bundle_folder(name: str) -> Path:
-    """Where the bundle of this name lies, or would: exported here, or else shipped with the package."""
-    exported = EXPORTED / name
-    return exported if (exported / bundles.MANIFEST).is_file() else bundles.SHIPPED / name
+def bundle_path(name: str) -> Path | None:
+    """Where the bundle of this name lies: exported here, or else shipped with the package; None: nowhere."""
+    return bundles.within(EXPORTED, name) or bundles.within(bundles.SHIPPED, name)
 
 
 def bundle_names() -> list[str]:
     """The names of the bundles exported here or shipped with the package."""
-    exported = {path.parent.name for path in EXPORTED.glob(f"*/{bundles.MANIFEST}")}
-    return sorted(exported | set(bundles.shipped()))
+    return sorted({*bundles.names_within(EXPORTED), *bundles.shipped()})
 
 
 def default_kind(dataset: Dataset) -> str:
@@ -91,8 +89,8 @@ def require_training() -> None:
 
 
 def _bundle_of(dataset: Dataset) -> runtime.Bundle | None:
-    folder = bundle_folder(dataset.model_name)
-    return bundles.read(folder) if (folder / bundles.MANIFEST).is_file() else None
+    path = bundle_path(dataset.model_name)
+    return None if path is None else bundles.read(path)
 
 
 def _note_newer_checkpoints(choice: Choice, bundle: runtime.Bundle) -> None:
@@ -105,7 +103,7 @@ def _note_newer_checkpoints(choice: Choice, bundle: runtime.Bundle) -> None:
         if facts is None:
             continue
         if path.is_file() and sha256(path) != facts["sha256"]:
-            note(f"{path} is not the checkpoint that {bundle.folder} was exported from: to use it, run export")
+            note(f"{path} is not the checkpoint that {bundle.path} was exported from: to use it, run export")
 
 
 def _source(choice: Choice) -> Any:

@@ -71,7 +71,8 @@ def dataset_options(command: Command) -> Command:
             "--size",
             type=click.Choice(datasets.SIZES),
             default="base",
-            help="Of the models. The shipped fast and nano only generate, in one evaluation; the others classify, too.",
+            help="Of the models. The shipped fast and nano only generate, in one evaluation; the others classify, too, "
+            "compact like base, in fewer kilobytes.",
         ),
     )
 
@@ -232,7 +233,7 @@ class OutputFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = Path(str(super().convert(value, param, ctx)))
-        if path.suffix.lower() not in self.endings:
+        if not path.name.lower().endswith(self.endings):
             self.fail(f"{str(path)!r} does not end in {' or '.join(self.endings)}.", param, ctx)
         if not path.parent.is_dir():
             self.fail(f"there is no folder {str(path.parent)!r}.", param, ctx)

@@ -43,7 +43,7 @@ def run_recipe(
     if promote is None:
         promote = agreed(f"Replace the main checkpoints and the bundle of {dataset.model_name}?")
     exported = dict(recipe["export"])
-    storage = exported.pop("quantize", "float32")
+    storage, packed = exported.pop("quantize", "float32"), exported.pop("packed", False)
     sampler = Sampling(**exported)
     kind = recipe["autoencoder"]["model"] if "autoencoder" in recipe else default_kind(dataset)
     stages = _Stages(
@@ -66,7 +66,7 @@ def run_recipe(
     click.echo(stages.line)
     for each in trained:
         checkpoints.promote(dataset.model_name, each)
-    return export(Source(dataset, kind), None, sampler, storage)
+    return export(Source(dataset, kind), None, sampler, storage, packed)
 
 
 @dataclass
@@ -81,17 +81,11 @@ class _Stages:
     line: str = ""
 
     def autoencoder(self, kind: str) -> None:
-        """Train the autoencoder, or take another data set's, and encode the images."""
-        table, dataset = self.recipe["autoencoder"], self.common["dataset"]
-        other = table.get("from")
-        if other is None:
-            self._train("autoencoder", table, kind)
-        elif parallel.is_first():
-            _note(f"{self.name}: taking the {kind} of {other}")
-            if not (self.run.resume and checkpoints.has_encoder_of(other, dataset.model_name, kind)):
-                checkpoints.adopt(other, dataset.model_name, kind)
+        """Train the autoencoder, or take another model's, and encode the images."""
+        if not self._adopts("autoencoder", kind):
+            self._train("autoencoder", self.recipe["autoencoder"], kind)
         if parallel.is_first():
-            latents, device = self.common["latents"], self.run.device
+            dataset, latents, device = self.common["dataset"], self.common["latents"], self.run.device
             click.echo(encode(dataset, self.common["root"], kind, "dev", latents, ENCODING_BATCH, device))
         parallel.wait()
 
@@ -101,9 +95,10 @@ class _Stages:
             self._train(CLASSIFIER, self.recipe[CLASSIFIER], CLASSIFIER)
 
     def flow(self, kind: str) -> None:
-        """Train the flow, and go on from it in every stage of flow_stages."""
+        """Train the flow, or take another model's, and go on from it in every stage of flow_stages."""
         of_all: dict[str, Any] = {"autoencoder": kind, "sampler": self.sampler}
-        self._train("flow", self.recipe["flow"], "flow", **of_all)
+        if not self._adopts("flow", flow_name(kind)):
+            self._train("flow", self.recipe["flow"], "flow", **of_all)
         for table in further_stages(self.recipe, "flow_stages"):
             self._train(table["name"], table, "flow", **of_all, initial="dev")
 
@@ -113,6 +108,16 @@ class _Stages:
         self._train("distillation", self.recipe["distillation"], "generator", **of_all)
         for table in further_stages(self.recipe, "generator_stages"):
             self._train(table["name"], table, "generator", **of_all, initial="dev")
+
+    def _adopts(self, stage: str, name: str) -> bool:
+        """Whether the checkpoint of a stage is another model's, which its table says by "from"; it is taken then."""
+        other, model = self.recipe[stage].get("from"), self.common["dataset"].model_name
+        if other is not None and parallel.is_first():
+            _note(f"{self.name}: taking the {name} of {other}")
+            if not (self.run.resume and checkpoints.goes_on_from(other, model, name)):
+                checkpoints.adopt(other, model, name)
+        parallel.wait()
+        return other is not None
 
     def _train(self, stage: str, table: dict[str, Any], model: str, **more: Any) -> None:
         if self.line:

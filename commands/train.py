@@ -20,6 +20,7 @@ from export.bundles import export_bundle
 from export.sources import Source
 from export.storage import Storage
 from runtime.datasets import Dataset
+from runtime.packing import SUFFIX
 from runtime.tracking import untracked
 from training import checkpoints, latents, parallel, paths
 from training.autoencoders import AutoEncoder
@@ -197,15 +198,20 @@ def encode(
     return f"{path}: latents of {dataset.model_name} by the {version} {chosen}"
 
 
-def export(source: Source, output: Path | None, defaults: Sampling, storage: Storage = "float32") -> str:
-    """Export checkpoints to a bundle; returns a line that says where and how well it matches torch."""
-    folder = output or EXPORTED / source.dataset.model_name
-    manifest = export_bundle(source, folder, defaults, storage=storage, track=track)
+def export(
+    source: Source, output: Path | None, defaults: Sampling, storage: Storage = "float32", packed: bool = False
+) -> str:
+    """Export checkpoints to a bundle; returns a line that says where and how well it matches torch.
+
+    packed: as one file, where output does not say so by its ending.
+    """
+    path = output or EXPORTED / f"{source.dataset.model_name}{SUFFIX if packed else ''}"
+    manifest = export_bundle(source, path, defaults, storage=storage, track=track)
     if source.generator_path.is_file() and "generator" not in manifest:
         note(f"{source.generator_path} was distilled from other checkpoints: it is left out")
     worst = max(facts["largest_error"] for facts in manifest["files"].values())
     trajectory = manifest["largest_errors_in_use"].get("trajectory")
-    return f"{folder}: {manifest['parameters']:,} parameters in {storage}; graphs are at most {worst:.0e} off torch" + (
+    return f"{path}: {manifest['parameters']:,} parameters in {storage}; graphs are at most {worst:.0e} off torch" + (
         f", trajectories {trajectory:.0e}" if trajectory is not None else ""
     )
 

@@ -82,9 +82,9 @@ def matrix_peak(threads: int) -> float:
     return float(_python(MATRIX, threads=threads))
 
 
-def start(folder: Path, threads: int) -> dict[str, float]:
+def start(path: Path | str, threads: int) -> dict[str, float]:
     """Seconds from nothing to the first results, in a process of its own."""
-    found: dict[str, float] = json.loads(_python(START, str(folder), str(threads), threads=threads))
+    found: dict[str, float] = json.loads(_python(START, str(path), str(threads), threads=threads))
     return found
 
 

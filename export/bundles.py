@@ -25,6 +25,7 @@ from runtime.bayes import DenoisingBank
 from runtime.bundle import Bundle
 from runtime.datasets import Dataset
 from runtime.errors import ToolkitError
+from runtime.packing import SUFFIX
 from runtime.tracking import Tracker, untracked
 from training import checkpoints
 from training.calibration import UNCALIBRATED
@@ -39,20 +40,22 @@ OF_STAGES = ("doubtful", "certain", "settled", "unsettled", "emphasis")  # of a 
 
 def export_bundle(
     source: Source,
-    folder: Path,
+    path: Path,
     defaults: Sampling | None = None,
     storage: Storage = "float32",
     track: Tracker = untracked,
 ) -> Manifest:
-    """Write the bundle of `source` at `folder`, replacing what is there; returns its manifest.
+    """Write the bundle of `source` at `path`, replacing what is there; returns its manifest.
 
-    defaults: how images are drawn; storage: of the weights in its files, with which torch's are rounded.
+    path: a folder, or a file for it to be packed in, which ends in packing.SUFFIX; defaults: how images are drawn;
+    storage: of the weights in its files, with which torch's are rounded.
     The bundle is made in a folder aside, which is renamed once every graph, the whole trajectory and the predicted
-    classes have matched torch. Raises CheckpointError or ExportMismatchError, and leaves `folder` as it was.
+    classes have matched torch. Raises CheckpointError or ExportMismatchError, and leaves `path` as it was.
     """
-    plan, folder = _plan(source, defaults or Sampling(), storage), _replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    plan, path = _plan(source, defaults or Sampling(), storage), _replaceable(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = path.name.removesuffix(SUFFIX)
+    aside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=path.parent))
     try:
         files = {}
         for spec, reference in track(plan.graphs, len(plan.graphs), "exporting"):
@@ -65,13 +68,16 @@ def export_bundle(
                 "largest_error": verify.check_graph(reference, aside / spec.file),
                 **facts,
             }
-        manifest = plan.whole(folder.name, files)
+        manifest = plan.whole(name, files)
         bundles.write_manifest(aside, manifest)
         references = [reference for _, reference in plan.graphs]
         used = {} if source.only_generates else verify.check_use(bundles.read(aside), references)
         manifest["largest_errors_in_use"] = used
         bundles.write_manifest(aside, manifest)
-        _replace(folder, aside)
+        if path.name == name:
+            _replace(path, aside)
+        else:
+            bundles.pack(bundles.read(aside), path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return manifest
@@ -215,12 +221,15 @@ def _reading(description: dict[str, Any]) -> Reading:
     )
 
 
-def _replaceable(folder: Path) -> Path:
-    """The folder's full path; ToolkitError where something other than a bundle would be replaced."""
-    folder = folder.resolve()
-    if folder.exists() and not (folder / bundles.MANIFEST).is_file() and (folder.is_file() or any(folder.iterdir())):
-        raise ToolkitError(f"{folder} is not empty and no bundle: it is left as it is")
-    return folder
+def _replaceable(path: Path) -> Path:
+    """The full path; ToolkitError where something other than a bundle would be replaced."""
+    path = path.resolve()
+    if path.name.endswith(SUFFIX):
+        if path.is_dir():
+            raise ToolkitError(f"{path} is a folder: it is left as it is")
+    elif path.exists() and not (path / bundles.MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
+        raise ToolkitError(f"{path} is not empty and no bundle: it is left as it is")
+    return path
 
 
 def _replace(folder: Path, new: Path) -> None:

@@ -20,7 +20,7 @@ from export.graphs import GraphSpec
 from export.storage import share, shorten_names, store
 
 OPSET = 18
-LARGEST_FOLDED = 1024  # elements of a constant that takes the place of what computes it; larger ones loading folds
+LARGEST_FOLDED = 32  # elements of a constant that takes the place of what computes it; larger ones loading folds
 
 
 def write(spec: GraphSpec, folder: Path, others: Sequence[str] = ()) -> dict[str, Any]:

@@ -16,6 +16,12 @@ from training.generators import Generator
 from training.options import DRAWING_WEIGHTS
 from training.paths import Version, flow_name, generator_name
 
+# What all trainings of a checkpoint have in common, and what they came to.
+OF_ALL = (
+    "dataset", "network", "autoencoder", "encoder_sha256", "prior",
+    "classifier", "versions", "last_epoch", "complete",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Source:
@@ -65,8 +71,20 @@ class Parts:
 
 
 def provenance_of(path: Path, checkpoint: Checkpoint[Any]) -> dict[str, Any]:
-    """The hash of a checkpoint's file, "" where there is none, and what is said of its training."""
-    return {"sha256": paths.sha256(path) if path.is_file() else "", **checkpoint.description}
+    """The hash of a checkpoint's file, "" where there is none, and what is said of its training.
+
+    Of the trainings before the last it is what they were told.
+    """
+    return {"sha256": paths.sha256(path) if path.is_file() else "", **checkpoint.description} | _before(
+        checkpoint.description
+    )
+
+
+def _before(description: dict[str, Any]) -> dict[str, Any]:
+    before = description.get("before")
+    if before is None:
+        return {}
+    return {"before": {name: value for name, value in before.items() if name not in OF_ALL} | _before(before)}
 
 
 def read(source: Source, with_flow: bool) -> Parts:

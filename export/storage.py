@@ -10,7 +10,7 @@ import copy
 import itertools
 import string
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -22,12 +22,13 @@ from torch import Tensor
 
 from export.graphs import Networks
 from training.blocks import Network
+from training.rounding import LEVELS, Bits, to_levels
 
-Storage = Literal["float32", "float16", "int8"]
-STORAGES: tuple[Storage, ...] = get_args(Storage)
+Storage = Literal["float32", "float16", Bits]
+STORAGES: tuple[Storage, ...] = ("float32", "float16", *LEVELS)
 LEAST_ELEMENTS = 64  # of a tensor that is worth the operators
+DIGITS = 6  # of biases beside weights of few bits
 LEAST_SHARED = 128  # bytes of a tensor that may lie in another file; onnxruntime wants smaller ones, as shapes, here
-LEVELS = 127
 
 
 def rounded(networks: Networks, storage: Storage) -> Networks:
@@ -110,32 +111,35 @@ def shorten_names(model: onnx.ModelProto) -> None:
 
 
 def rounded_network(network: Network, storage: Storage) -> Network:
-    """A copy whose parameters have only values that the storage holds."""
+    """A copy whose parameters have only values that the storage holds.
+
+    An encoder keeps 5 bits: fewer it would have to learn, which it can't once a flow has learnt its latents.
+    """
     network = copy.deepcopy(network)
     if storage == "float32":
         return network
     with torch.no_grad():
-        for parameter in network.parameters():
-            rows = storage == "int8" and parameter.ndim > 1
-            parameter.copy_(_to_levels(parameter) if rows else parameter.half().float())
+        for name, parameter in network.named_parameters():
+            if storage == "float16" or parameter.ndim == 1:
+                few = storage in ("int5", "int4")
+                parameter.copy_((_to_digits(parameter) if few else parameter).half().float())
+            else:
+                bits: Bits = "int5" if storage == "int4" and name.startswith("encoder.") else storage
+                parameter.copy_(to_levels(parameter, LEVELS[bits]))
     return network
 
 
-def _to_levels(weights: Tensor) -> Tensor:
-    """Weights as whole multiples, -127 to 127, of a scale of their own in each row.
-
-    The scale has the precision of float16, so that LEVELS times it is exact, and from that it can be found again.
-    """
-    scale = weights.flatten(1).abs().amax(1).view(-1, *[1] * (weights.ndim - 1)) / LEVELS
-    scale = (scale * (1 + 2**-10)).half().float().clamp_min(torch.finfo(torch.float16).smallest_normal)
-    return (weights / scale).round() * scale
+def _to_digits(values: Tensor) -> Tensor:
+    """Values of DIGITS binary digits."""
+    mantissa, exponent = values.frexp()
+    return (mantissa * 2**DIGITS).round() * 2.0 ** (exponent - DIGITS)
 
 
 def _smaller(name: str, values: NDArray[np.float32]) -> tuple[list[TensorProto], list[onnx.NodeProto]] | None:
     """Tensors and the nodes that make `name` of them; None where nothing smaller has the same values."""
-    for axis in (0, values.ndim - 1):
+    for most, axis in itertools.product(LEVELS.values(), (0, values.ndim - 1)):
         along = tuple(other for other in range(values.ndim) if other != axis)
-        scale = (np.abs(values).max(along, keepdims=True) / np.float32(LEVELS)).astype(np.float32)
+        scale = (np.abs(values).max(along, keepdims=True) / np.float32(most)).astype(np.float32)
         levels = np.rint(values / np.maximum(scale, np.finfo(np.float32).tiny)).astype(np.int8)
         if values.ndim > 1 and np.array_equal(levels.astype(np.float32) * scale, values):
             parts = {f"{name}.levels": levels, f"{name}.scale": scale}

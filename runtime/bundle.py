@@ -1,4 +1,4 @@
-"""Bundles: a folder with ``manifest.json`` and ONNX graphs, all that a model needs.
+"""Bundles: a folder with ``manifest.json`` and ONNX graphs, all that a model needs; or one file that packs them.
 
 The manifest's "checksum" is the SHA-256 of the rest of it, as JSON with sorted keys and no spaces; it also
 names the bundle. Each graph is listed with its own SHA-256. Reading verifies all of them.
@@ -10,11 +10,16 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from . import packing
 from .bayes import RULES, DenoisingBank, Rule
 from .errors import BundleError
 from .files import written_aside
@@ -59,11 +64,11 @@ class Classifier:
 class Bundle:
     """A bundle read and verified: the manifest's parts, and the graphs' content by file name.
 
-    A bundle whose one graph is generate.onnx only generates.
+    A bundle whose one graph is generate.onnx only generates. path: its folder, or the file that it is packed in.
     """
 
     name: str
-    folder: Path
+    path: Path
     manifest: Mapping[str, Any]
     graphs: Mapping[str, bytes]
     classes: tuple[str, ...]
@@ -87,9 +92,23 @@ class Bundle:
         """
         facts = self.manifest["files"]
         others = facts[file].get("weights_in", []) if file in facts else []
-        for each in [file, *others] if others else []:
-            _read_graph(self.folder / each, facts[each]["sha256"])
-        return self.folder / file if others else self.graphs[file]
+        if not others:
+            return self.graphs[file]
+        if not self.path.is_dir():
+            return self._unpacked / file
+        content = _contents(self.path)
+        for each in (file, *others):
+            _verified(content(each), self.path / each, facts[each]["sha256"])
+        return self.path / file
+
+    @cached_property
+    def _unpacked(self) -> Path:
+        """A folder with the graphs of a packed bundle, for as long as this is there."""
+        folder = Path(tempfile.mkdtemp(prefix=f"{self.name}."))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        for file, content in self.graphs.items():
+            (folder / file).write_bytes(content)
+        return folder
 
     @property
     def checksum(self) -> str:
@@ -99,20 +118,37 @@ class Bundle:
 
 def shipped() -> list[str]:
     """The names of the bundles beside this package."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST}"))
+    return names_within(SHIPPED)
+
+
+def names_within(root: Path) -> list[str]:
+    """The names of the bundles that lie in a folder."""
+    packed = {path.name.removesuffix(packing.SUFFIX) for path in root.glob(f"*{packing.SUFFIX}")}
+    return sorted(packed | {path.parent.name for path in root.glob(f"*/{MANIFEST}")})
+
+
+def within(root: Path, name: str | Path) -> Path | None:
+    """Where the bundle of this name lies in a folder, in one of its own or packed; None where there is none."""
+    folder, file = root / name, root / f"{name}{packing.SUFFIX}"
+    if os.path.isfile(folder / MANIFEST):  # noqa: PTH113 - takes names too long for a file
+        return folder
+    return file if os.path.isfile(file) else None  # noqa: PTH113
 
 
 def locate(name: str | Path) -> Path:
-    """The folder of a shipped bundle's name, or of any bundle's path.
+    """Where a bundle lies: a shipped one by its name, any by the path of its folder or of the file it is packed in.
 
     Raises BundleError, which lists the shipped ones.
     """
-    for folder in (SHIPPED / name, Path(name)):
-        if os.path.isfile(folder / MANIFEST):  # noqa: PTH113 - takes names too long for a file
-            return folder
-    raise BundleError(
-        f"no bundle {str(name)!r}: neither shipped ({', '.join(shipped()) or 'none'}) nor a folder with a {MANIFEST}"
-    )
+    if str(name).lower().endswith(packing.SUFFIX) and os.path.isfile(name):  # noqa: PTH113
+        return Path(name)
+    found = within(SHIPPED, name) or within(Path(), name)
+    if found is None:
+        raise BundleError(
+            f"no bundle {str(name)!r}: neither shipped ({', '.join(shipped()) or 'none'}), nor a folder with a "
+            f"{MANIFEST}, nor a {packing.SUFFIX} of one"
+        )
+    return found
 
 
 def read(name: str | Path) -> Bundle:
@@ -120,23 +156,24 @@ def read(name: str | Path) -> Bundle:
 
     Raises BundleError, which names the file that is missing, damaged or of a newer format.
     """
-    folder = locate(name)
-    manifest = _read_manifest(folder / MANIFEST)
+    path = locate(name)
+    content = _contents(path)
+    manifest = _parse_manifest(content(MANIFEST), path / MANIFEST)
     try:
         files = {file: str(facts["sha256"]) for file, facts in manifest["files"].items()}
         if set(files) not in (set(GRAPHS), {GENERATE}):
             raise ValueError(f"files are {', '.join(GRAPHS)}, or {GENERATE} alone")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _incomplete(folder, error) from error
-    return parse(manifest, folder, {file: _read_graph(folder / file, sha256) for file, sha256 in files.items()})
+        raise _incomplete(path, error) from error
+    return parse(manifest, path, {file: _verified(content(file), path / file, files[file]) for file in files})
 
 
-def parse(manifest: Mapping[str, Any], folder: Path, graphs: Mapping[str, bytes]) -> Bundle:
-    """The bundle of a manifest and its graphs by file name; BundleError, naming `folder`, where a part is missing."""
+def parse(manifest: Mapping[str, Any], path: Path, graphs: Mapping[str, bytes]) -> Bundle:
+    """The bundle of a manifest and its graphs by file name; BundleError, naming `path`, where a part is missing."""
     try:
         bundle = Bundle(
             name=str(manifest["name"]),
-            folder=folder,
+            path=path,
             manifest=manifest,
             graphs=graphs,
             classes=tuple(map(str, manifest["dataset"]["classes"])),
@@ -148,7 +185,7 @@ def parse(manifest: Mapping[str, Any], folder: Path, graphs: Mapping[str, bytes]
         )
         _check(bundle)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _incomplete(folder, error) from error
+        raise _incomplete(path, error) from error
     return bundle
 
 
@@ -160,25 +197,52 @@ def checksum(manifest: Mapping[str, Any]) -> str:
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write a manifest with its checksum, aside and renamed."""
-    manifest["checksum"] = checksum(manifest)
     with written_aside(folder / MANIFEST) as aside:
-        aside.write_text(json.dumps(manifest, indent=1) + "\n")
+        aside.write_bytes(_in_bytes(manifest))
 
 
-def record_measurements(folder: Path, figures: Mapping[str, Any]) -> None:
-    """Put measured figures, with the command that gave them, into a bundle's manifest."""
-    write_manifest(folder, {**read(folder).manifest, "measured": dict(figures)})
+def record_measurements(path: Path, figures: Mapping[str, Any]) -> None:
+    """Put measured figures, with the command that gave them, into the manifest of the bundle at a path."""
+    bundle = read(path)
+    manifest = {**bundle.manifest, "measured": dict(figures)}
+    if bundle.path.is_dir():
+        write_manifest(bundle.path, manifest)
+    else:
+        pack(replace(bundle, manifest=manifest), bundle.path)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def pack(bundle: Bundle, path: Path) -> None:
+    """Write a bundle as one file, whose name ends in packing.SUFFIX."""
+    packing.write({MANIFEST: _in_bytes({**bundle.manifest}), **bundle.graphs}, path)
+
+
+def _in_bytes(manifest: dict[str, Any]) -> bytes:
+    """A manifest's file; the manifest gets its checksum."""
+    manifest["checksum"] = checksum(manifest)
+    return f"{json.dumps(manifest, indent=1)}\n".encode()
+
+
+def _contents(path: Path) -> Callable[[str], bytes]:
+    """What gives the content of each file of the bundle at a path, or raises BundleError."""
+    packed = None if path.is_dir() else packing.read(path)
+
+    def content(file: str) -> bytes:
+        try:
+            return (path / file).read_bytes() if packed is None else packed[file]
+        except OSError as error:
+            raise BundleError(f"{path / file} can't be read: {error.strerror}") from error
+        except KeyError as error:
+            raise BundleError(f"{path} is damaged: it has no {file}") from error
+
+    return content
+
+
+def _parse_manifest(content: bytes, path: Path) -> dict[str, Any]:
+    """The manifest of that content; BundleError, naming its path, where it is damaged or of another format."""
+    if len(content) > _MAX_MANIFEST_BYTES:
+        raise BundleError(f"{path} is damaged: it has more than {_MAX_MANIFEST_BYTES} bytes")
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_MANIFEST_BYTES + 1)
-        if len(content) > _MAX_MANIFEST_BYTES:
-            raise BundleError(f"{path} is damaged: it has more than {_MAX_MANIFEST_BYTES} bytes")
         manifest = json.loads(content)
-    except OSError as error:
-        raise BundleError(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is damaged: {error}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
@@ -192,15 +256,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _incomplete(folder: Path, error: Exception) -> BundleError:
-    return BundleError(f"{folder / MANIFEST} lacks what format {FORMAT} holds: {error!r}")
+def _incomplete(path: Path, error: Exception) -> BundleError:
+    return BundleError(f"{path / MANIFEST} lacks what format {FORMAT} holds: {error!r}")
 
 
-def _read_graph(path: Path, sha256: str) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path} can't be read: {error.strerror}") from error
+def _verified(content: bytes, path: Path, sha256: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise BundleError(f"{path} is damaged: its hash is not the manifest's")
     return content

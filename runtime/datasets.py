@@ -21,7 +21,7 @@ from .errors import DataError, MissingDataError
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
-Size = Literal["base", "fast", "tiny", "nano"]
+Size = Literal["base", "compact", "fast", "tiny", "nano"]
 SIZES: tuple[Size, ...] = get_args(Size)
 IMAGE_SIZE = 28
 # Every eleventh training image is held out for validation. The stride is odd because MNIST's training file alternates

@@ -333,7 +333,7 @@ class Model:
             return self._graphs[name]
 
     def _open_session(self, name: str) -> Graph:
-        return Graph(self.bundle.graph(name), str(self.bundle.folder / name), self.settings)
+        return Graph(self.bundle.graph(name), str(self.bundle.path / name), self.settings)
 
 
 def _pixels(images: NDArray[Any]) -> NDArray[np.float32]:

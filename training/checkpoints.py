@@ -104,13 +104,15 @@ def adopt(other_key: str, dataset_key: str, name: str) -> Path:
     return _copy(source, checkpoint_path(dataset_key, "dev", name))
 
 
-def has_encoder_of(other_key: str, dataset_key: str, name: str) -> bool:
-    """Whether this data set's dev autoencoder has the encoder of the other's main one, whatever its decoder."""
+def goes_on_from(other_key: str, dataset_key: str, name: str) -> bool:
+    """Whether this data set's dev checkpoint is the other's main one, or of trainings that went on from it."""
     files = checkpoint_path(other_key, "main", name), checkpoint_path(dataset_key, "dev", name)
     if not all(path.is_file() for path in files):
         return False
-    theirs, ours = (encoder_sha256(load(path, AutoEncoder).network) for path in files)
-    return theirs == ours
+    first, found = (load(path, nn.Module).description for path in files)
+    while found and found != first:
+        found = found.get("before", {})
+    return found == first
 
 
 def constructor_arguments(network: type[nn.Module]) -> dict[str, inspect.Parameter]:

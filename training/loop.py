@@ -18,6 +18,7 @@ from training import parallel, snapshots
 from training.averages import WeightAverage
 from training.batches import EpochBatches, TensorRows, epoch_seed
 from training.options import Options
+from training.rounding import Rounding
 from training.runs import Run
 
 Losses = dict[str, Tensor]
@@ -63,6 +64,7 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
     parallel.check_batch_size(options.batch_size)
     losses_of = torch.compile(job.losses_of) if options.compile else job.losses_of
     average = WeightAverage(model, options.ema_decay, options.initial_share)
+    rounding = Rounding(model, options.quantize)
     optimiser = torch.optim.AdamW(model.parameters(), options.lr, fused=True)
     stateful: dict[str, Stateful] = {"model": model, "average": average, **job.companions}
     done, best = 0, Best(math.inf, 0)
@@ -79,8 +81,8 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
         started = time.monotonic()
         torch.manual_seed(epoch_seed(options.seed, epoch))
         model.train()
-        losses = {"train": _train_epoch(model, average, optimiser, losses_of, order, epoch, options, track)}
-        found = average.network()
+        losses = {"train": _train_epoch(model, average, rounding, optimiser, losses_of, order, epoch, options, track)}
+        found = rounding.of(average.network())
         for part, rows in job.parts.items():
             losses[part] = mean_losses(found, rows, job.losses_of, options)
         kept = not options.patience or losses["validation"]["loss"] < best.loss
@@ -121,6 +123,7 @@ def mean_losses(model: nn.Module, data: TensorRows, losses_of: LossesOf, options
 def _train_epoch(
     model: nn.Module,
     average: WeightAverage,
+    rounding: Rounding,
     optimiser: torch.optim.Optimizer,
     losses_of: LossesOf,
     order: EpochBatches,
@@ -135,13 +138,14 @@ def _train_epoch(
     for step, batch in enumerate(batches, start=epoch * steps):
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate(step / steps)
-        with torch.autocast(options.device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
-            losses = losses_of(model, tuple(tensor.to(options.device) for tensor in batch))
-        joined = parallel.mean(losses["loss"].detach())
-        if not torch.isfinite(joined):
-            raise TrainingDivergedError(f"the loss is {joined.item()} at step {step}: try a lower --lr")
-        optimiser.zero_grad()
-        losses["loss"].backward()
+        with rounding.applied():
+            with torch.autocast(options.device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
+                losses = losses_of(model, tuple(tensor.to(options.device) for tensor in batch))
+            joined = parallel.mean(losses["loss"].detach())
+            if not torch.isfinite(joined):
+                raise TrainingDivergedError(f"the loss is {joined.item()} at step {step}: try a lower --lr")
+            optimiser.zero_grad()
+            losses["loss"].backward()
         parallel.average_gradients(model.parameters())
         if options.clip:
             nn.utils.clip_grad_norm_(model.parameters(), options.clip)

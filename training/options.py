@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from runtime.sampling import Solver, time_grid
+from training.rounding import Bits
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -85,6 +86,7 @@ class Options:
 
     precision: of matrix products and convolutions, while weights stay float32; compile: by torch.compile;
     ema_decay, initial_share: of the weights that are kept, see averages.WeightAverage;
+    quantize: bits of the weights that are kept, which learn with that, see rounding.Rounding (None: all of float32's);
     clip: norm to which longer gradients are shortened (0: none are);
     shift: pixels by which an autoencoder's training images, and those a flow learns to classify, are moved at most;
     distort: radians by which they are turned at most, and the share by which they are sheared and scaled;
@@ -103,6 +105,7 @@ class Options:
     initial_share: float = 0.0
     precision: Precision = "float32"
     compile: bool = False
+    quantize: Bits | None = None
     clip: float = 0.0
     shift: int = 0
     distort: float = 0.0
@@ -125,6 +128,6 @@ class Options:
         """What decides the result, as JSON values."""
         names = (
             "lr", "total_epochs", "batch_size", "gamma", "seed", "ema_decay", "initial_share", "precision", "compile",
-            "clip", "shift", "distort", "patience",
+            "quantize", "clip", "shift", "distort", "patience",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names} | {"milestones": list(self.milestones)}

@@ -157,6 +157,21 @@ def test_reconstruction_draws_pairs(tmp_path, root):
     assert picture(tmp_path / "pairs.png")[0] == (4 * 80 + 4, 2 * 80 + 4)
 
 
+def test_a_packed_bundle_is_used_like_its_folder(tmp_path):
+    import runtime
+
+    (tmp_path / "models_onnx").mkdir()
+    packed = tmp_path / "models_onnx" / "MNIST-tiny.tar.xz"
+    run(f"pack MNIST-tiny --output {packed}", tmp_path)
+    assert packed.stat().st_size < 50_000
+    assert str(packed.relative_to(tmp_path)) in run("info MNIST-tiny", tmp_path).stdout
+    assert "MNIST-tiny" in run(f"info {packed}", tmp_path).stdout
+    run("generate --size tiny --num 3 --steps 2 --seed 2 --output x.npz", tmp_path)
+    with np.load(tmp_path / "x.npz") as archive:
+        wanted = runtime.load("MNIST-tiny").generate(archive["labels"], seed=2, steps=2)
+        np.testing.assert_array_equal(archive["images"], wanted)
+
+
 def test_info_lists_and_details(tmp_path):
     listed = run("info", tmp_path).stdout
     assert "MNIST" in listed
@@ -325,5 +340,6 @@ def test_test_needs_the_test_files_only(tmp_path, root):
 
 
 def test_help_of_every_command_has_an_example(tmp_path):
-    for command in ("train", "encode-dataset", "export", "generate", "classify", "test", "test-reconstruction", "info"):
+    trained = ("train", "encode-dataset", "export", "test", "test-reconstruction")
+    for command in (*trained, "generate", "classify", "info", "pack"):
         assert "Example:\n" in run(f"{command} --help", tmp_path).stdout

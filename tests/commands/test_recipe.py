@@ -108,6 +108,27 @@ steps = 2
 """
 
 
+COMPACT = """
+dataset = "MNIST"
+size = "compact"
+[autoencoder]
+model = "vae"
+from = "MNIST"
+[flow]
+from = "MNIST"
+[[flow_stages]]
+name = "finishing"
+total_epochs = 1
+batch_size = 64
+quantize = "int4"
+adversarial_weight = 0.03
+[export]
+steps = 2
+quantize = "int4"
+packed = true
+"""
+
+
 NANO = """
 dataset = "MNIST"
 size = "nano"
@@ -165,6 +186,19 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root, monkeypatch):
     assert generative["milestones"] == [1]
     assert generative["sample_latents"]
     assert len(bundle.classifier.bank.times) == 3
+
+
+def test_a_model_of_another_size_goes_on_from_the_main_one_and_is_packed(folder, root):
+    run(root, promote=True)
+    (folder / "compact.toml").write_text(COMPACT)
+    assert "MNIST-compact.tar.xz" in run(root, promote=True, name="compact")
+    first = bundles.read(folder / "models_onnx" / "MNIST-compact.tar.xz")
+    assert (first.name, first.manifest["storage"], first.defaults.steps) == ("MNIST-compact", "int4", 2)
+    flow, base = first.manifest["provenance"]["flow"], bundles.read(folder / "models_onnx" / "MNIST")
+    assert (flow["quantize"], flow["before"]["total_epochs"]) == ("int4", 1)
+    assert flow["encoder_sha256"] == base.manifest["provenance"]["flow"]["encoder_sha256"]
+    run(root, promote=True, name="compact", resume=True)  # which finds all of it done
+    assert bundles.read(folder / "models_onnx" / "MNIST-compact.tar.xz").checksum == first.checksum
 
 
 def test_a_generator_of_another_size_learns_from_the_main_model(folder, root):
@@ -292,6 +326,13 @@ def test_a_shipped_bundle_was_exported_from_the_shipped_checkpoints(name):
     assert found == {part: provenance[part]["sha256"] for part in found}
 
 
+def _stages(wanted, first, further):
+    """The tables of all trainings of a recipe, and of that which it goes on from."""
+    other = wanted[first].get("from")
+    before = _stages(tomllib.loads((recipe.FOLDER / f"{other}.toml").read_text()), first, further) if other else []
+    return [*(before or [wanted[first]]), *recipe.further_stages(wanted, further)]
+
+
 @pytest.mark.parametrize("name", bundles.shipped())
 def test_a_shipped_bundle_is_as_its_recipe_says(name):
     shipped = bundles.read(name)
@@ -300,6 +341,7 @@ def test_a_shipped_bundle_is_as_its_recipe_says(name):
     provenance = shipped.manifest["provenance"]
     assert dataset.model_name == name
     assert shipped.manifest["storage"] == wanted["export"].pop("quantize", "float32")
+    assert shipped.path.is_file() == wanted["export"].pop("packed", False)
     flow = "autoencoder" in wanted
     for key, value in wanted["export"].items():
         assert getattr(shipped.defaults, key) == value or (not flow and key != "weight")
@@ -307,7 +349,7 @@ def test_a_shipped_bundle_is_as_its_recipe_says(name):
     trainings = [provenance["flow" if flow else "generator"]]
     while "before" in trainings[-1]:
         trainings.append(trainings[-1]["before"])
-    stages = [wanted[first], *recipe.further_stages(wanted, further)]
+    stages = _stages(wanted, first, further)
     for table, training in zip(stages[::-1], trainings, strict=True):
         assert training["total_epochs"] == table["total_epochs"]
         assert not flow or training["lr"] == table["lr"]

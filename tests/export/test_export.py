@@ -11,7 +11,7 @@ from export import onnx_files, verify
 from export.bundles import export_bundle
 from export.graphs import GraphSpec, Networks, bundle_graphs, fold_batch_norms, folded
 from export.one_call import Reading, ReadOnce
-from export.storage import rounded
+from export.storage import rounded, rounded_network
 from runtime import bayes
 from runtime import bundle as bundles
 from runtime.bayes import DenoisingBank
@@ -23,6 +23,7 @@ from training.autoencoders import AutoEncoder, VarAutoEncoder
 from training.flows import Flow
 from training.generators import Generator
 from training.options import Sampling
+from training.rounding import to_levels
 from training.stages import CERTAIN
 
 READING = Reading(DenoisingBank((0.3, 0.8), (1.0, 2.0), 0), 1.5, (0.1,) * 10, ((1, 10), (0, 3)), doubtful=0.5)
@@ -167,7 +168,7 @@ def test_graphs_match_torch_at_every_batch_size(tmp_path, kind, shape, flow):
         assert verify.check_graph(reference, (tmp_path / spec.file).read_bytes()) <= 1e-3
 
 
-@pytest.mark.parametrize(("storage", "most"), [("float16", 0.75), ("int8", 0.55)])
+@pytest.mark.parametrize(("storage", "most"), [("float16", 0.75), ("int8", 0.55), ("int4", 0.55)])
 def test_weights_stored_small_give_the_rounded_networks(tmp_path, storage, most):
     networks = Networks(trained_like(VarAutoEncoder()), trained_like(Flow()), trained_like(Generator()))
     whole, small = tmp_path / "whole", tmp_path / "small"
@@ -178,6 +179,18 @@ def test_weights_stored_small_give_the_rounded_networks(tmp_path, storage, most)
             assert verify.check_graph(spec, (folder / spec.file).read_bytes()) <= 1e-3
     sizes = [sum(path.stat().st_size for path in folder.iterdir()) for folder in (whole, small)]
     assert sizes[1] < most * sizes[0]
+
+
+def test_rounded_weights_are_few_multiples_but_an_encoder_s():
+    network = rounded_network(fold_batch_norms(VarAutoEncoder()), "int4")
+    for name, weights in network.named_parameters():
+        most = 127 if name.startswith("encoder.") else 7
+        if weights.ndim > 1:
+            scale = weights.flatten(1).abs().amax(1, keepdim=True) / most
+            multiples = weights.flatten(1) / scale
+            torch.testing.assert_close(multiples, multiples.round(), atol=1e-3, rtol=0)
+            again = to_levels(weights, most).flatten(1)
+            torch.testing.assert_close((again / scale).round(), multiples.round())
 
 
 @pytest.mark.parametrize("storage", ["float32", "float16", "int8"])

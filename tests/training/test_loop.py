@@ -71,7 +71,9 @@ def test_the_same_seed_gives_the_same_weights_with_and_without_workers(tmp_path,
     torch.testing.assert_close(first.network.state_dict(), again.network.state_dict(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("steps", "more"), [(4, {}), (6, {}), (15, {}), (6, {"initial_share": 0.5})])
+@pytest.mark.parametrize(
+    ("steps", "more"), [(4, {}), (6, {}), (15, {}), (6, {"initial_share": 0.5}), (6, {"quantize": "int4"})]
+)
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, steps, more):
     whole = Training(tmp_path / "whole", **more).start()
     with pytest.raises(KeyboardInterrupt):
@@ -109,6 +111,22 @@ def test_bfloat16_learns_too(tmp_path):
     checkpoint = training.start()
     assert training.records()[-1]["validation"]["loss"] < training.records()[0]["validation"]["loss"]
     assert all(tensor.dtype == torch.float32 for tensor in checkpoint.network.parameters())
+
+
+def test_weights_learn_to_be_few_multiples(tmp_path):
+    training = Training(tmp_path, quantize="int4")
+    seen = []
+
+    def losses(model, batch):
+        seen.append(model.encoder[0][0].weight.detach().clone())
+        return training.losses(model, batch)
+
+    kept = training.start(losses).network
+    assert training.records()[-1]["validation"]["loss"] < training.records()[0]["validation"]["loss"]
+    for weights in (*seen, *(each.detach() for each in kept.parameters() if each.ndim > 1)):
+        multiples = 7 * weights.flatten(1) / weights.flatten(1).abs().amax(1, keepdim=True)
+        torch.testing.assert_close(multiples, multiples.round(), atol=1e-3, rtol=0)
+    assert len(set(kept.decoder[0][1].bias.tolist())) > 1
 
 
 def test_divergence_is_reported_with_its_step(tmp_path):

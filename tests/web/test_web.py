@@ -53,7 +53,7 @@ def folder(model, tmp_path):
     """A folder with the example, the question and the bundle."""
     shutil.copy(EXAMPLES / "tinyflow.mjs", tmp_path)
     shutil.copy(HERE / "agree.mjs", tmp_path)
-    (tmp_path / "model").symlink_to(model.bundle.folder)
+    (tmp_path / "model").symlink_to(model.bundle.path)
     return tmp_path
 
 

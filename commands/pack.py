@@ -1,0 +1,17 @@
+"""``pack``: a bundle in one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from commands.models import bundle_path
+from runtime import bundle as bundles
+from runtime.packing import SUFFIX
+
+
+def pack(name: str, output: Path | None) -> str:
+    """Write the bundle called `name`, or in that folder, as one file; returns a line."""
+    bundle = bundles.read(bundle_path(name) or name)
+    path = output or Path(f"{bundle.name}{SUFFIX}")
+    bundles.pack(bundle, path)
+    return f"{path}: {bundle.name} in {path.stat().st_size:,} bytes"

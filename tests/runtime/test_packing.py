@@ -1,0 +1,88 @@
+import io
+import lzma
+import tarfile
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import runtime
+from runtime import bundle as bundles
+from runtime.errors import BundleError
+from tests.damage import damaged
+
+
+@pytest.fixture
+def packed(gaussian_bundle, tmp_path):
+    path = tmp_path / "gaussian.tar.xz"
+    bundles.pack(bundles.read(gaussian_bundle), path)
+    return path
+
+
+def archive(**files):
+    """A packed bundle of these files."""
+    found = io.BytesIO()
+    with tarfile.open(fileobj=found, mode="w") as tar:
+        for name, content in files.items():
+            facts = tarfile.TarInfo(name)
+            facts.size = len(content)
+            tar.addfile(facts, io.BytesIO(content))
+    return lzma.compress(found.getvalue())
+
+
+def test_a_packed_bundle_draws_and_reads_as_its_folder_does(gaussian_bundle, packed):
+    folder, file = runtime.load(gaussian_bundle), runtime.load(packed)
+    assert file.bundle.checksum == folder.bundle.checksum
+    for more in ({}, {"steps": 3}):
+        images = folder.generate([1, 2, 3], seed=4, **more)
+        np.testing.assert_array_equal(file.generate([1, 2, 3], seed=4, **more), images)
+    np.testing.assert_array_equal(file.classify(images), folder.classify(images))
+    np.testing.assert_array_equal(file.encode(images), folder.encode(images))
+
+
+def test_the_same_bundle_gives_the_same_file_which_unpacks_to_its_folder(gaussian_bundle, packed, tmp_path):
+    again = tmp_path / "again.tar.xz"
+    bundles.pack(bundles.read(packed), again)
+    assert again.read_bytes() == packed.read_bytes()
+    with tarfile.open(packed) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    for path in gaussian_bundle.iterdir():
+        assert (tmp_path / "unpacked" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_measurements_are_recorded_in_the_file(packed):
+    bundles.record_measurements(packed, {"fidelity": 0.5})
+    assert bundles.read(packed).manifest["measured"] == {"fidelity": 0.5}
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_damage_is_noticed_or_harmless(gaussian_bundle, packed, data):
+    content = packed.read_bytes()
+    packed.write_bytes(damaged(content, data))
+    try:
+        assert bundles.read(packed).checksum == bundles.read(gaussian_bundle).checksum
+    except BundleError as error:
+        assert str(packed) in str(error)
+        assert "\n" not in str(error)
+    finally:
+        packed.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no archive", lzma.compress(b"no archive"), archive(), archive(**{"manifest.json": b"{}"})]
+)
+def test_what_is_no_packed_bundle_is_named(tmp_path, content):
+    path = tmp_path / "wrong.tar.xz"
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match=r"wrong\.tar\.xz"):
+        bundles.read(path)
+
+
+def test_what_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("runtime.packing._MAX_BYTES", 1 << 24)
+    path = tmp_path / "large.tar.xz"
+    path.write_bytes(archive(**{"manifest.json": bytes(1 << 25)}))
+    with pytest.raises(BundleError, match="16 MB"):
+        bundles.read(path)

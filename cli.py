@@ -264,7 +264,7 @@ def evaluate(**given: Any) -> None:
 @own.plot_option("Draw measured quality against size and cost")
 @flags.json_option
 def info(name: str | None, plot: Path | None, as_json: bool) -> None:
-    """Describe the shipped bundles, or one by name or folder, after verifying its hashes.
+    """Describe the shipped bundles, or one by name or path, after verifying its hashes.
 
     \b
     Example:
@@ -279,7 +279,9 @@ def info(name: str | None, plot: Path | None, as_json: bool) -> None:
 @click.argument("name")
 @flags.output_option(".tar.xz")
 def pack(name: str, output: Path | None) -> None:
-    """Write a bundle, by name or folder, as one small file, which the runtime reads as it is.
+    """Write a bundle, by name or folder, as one small file, NAME.tar.xz unless told otherwise.
+
+    The runtime reads it as it is, and `tar -xf` makes the folder of it again.
 
     \b
     Example:

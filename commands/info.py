@@ -19,7 +19,7 @@ from runtime.sessions import available_providers
 
 
 def info(name: str | None, plot: Path | None, as_json: bool) -> str:
-    """All shipped bundles, or the one called `name` (or in that folder); lines for people or one JSON object.
+    """All shipped bundles, or the one called `name` (or at that path); lines for people or one JSON object.
 
     plot: a file for their measured quality against size and cost.
     """

@@ -10,7 +10,7 @@ from runtime.packing import SUFFIX
 
 
 def pack(name: str, output: Path | None) -> str:
-    """Write the bundle called `name`, or in that folder, as one file; returns a line."""
+    """Write the bundle called `name`, or at that path, as one file; returns a line."""
     bundle = bundles.read(bundle_path(name) or name)
     path = output or Path(f"{bundle.name}{SUFFIX}")
     bundles.pack(bundle, path)

@@ -25,7 +25,7 @@ from runtime.bayes import DenoisingBank
 from runtime.bundle import Bundle
 from runtime.datasets import Dataset
 from runtime.errors import ToolkitError
-from runtime.packing import SUFFIX
+from runtime.packing import SUFFIX, is_packed
 from runtime.tracking import Tracker, untracked
 from training import checkpoints
 from training.calibration import UNCALIBRATED
@@ -54,7 +54,8 @@ def export_bundle(
     """
     plan, path = _plan(source, defaults or Sampling(), storage), _replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = path.name.removesuffix(SUFFIX)
+    packed = is_packed(path)
+    name = path.name[: -len(SUFFIX)] if packed else path.name
     aside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=path.parent))
     try:
         files = {}
@@ -74,10 +75,10 @@ def export_bundle(
         used = {} if source.only_generates else verify.check_use(bundles.read(aside), references)
         manifest["largest_errors_in_use"] = used
         bundles.write_manifest(aside, manifest)
-        if path.name == name:
-            _replace(path, aside)
-        else:
+        if packed:
             bundles.pack(bundles.read(aside), path)
+        else:
+            _replace(path, aside)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return manifest
@@ -224,7 +225,7 @@ def _reading(description: dict[str, Any]) -> Reading:
 def _replaceable(path: Path) -> Path:
     """The full path; ToolkitError where something other than a bundle would be replaced."""
     path = path.resolve()
-    if path.name.endswith(SUFFIX):
+    if is_packed(path):
         if path.is_dir():
             raise ToolkitError(f"{path} is a folder: it is left as it is")
     elif path.exists() and not (path / bundles.MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):

@@ -75,12 +75,12 @@ def provenance_of(path: Path, checkpoint: Checkpoint[Any]) -> dict[str, Any]:
 
     Of the trainings before the last it is what they were told.
     """
-    return {"sha256": paths.sha256(path) if path.is_file() else "", **checkpoint.description} | _before(
-        checkpoint.description
-    )
+    description = checkpoint.description
+    return {"sha256": paths.sha256(path) if path.is_file() else "", **description, **_before(description)}
 
 
 def _before(description: dict[str, Any]) -> dict[str, Any]:
+    """Its entry "before", in short."""
     before = description.get("before")
     if before is None:
         return {}

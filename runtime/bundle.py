@@ -104,10 +104,13 @@ class Bundle:
     @cached_property
     def _unpacked(self) -> Path:
         """A folder with the graphs of a packed bundle, for as long as this is there."""
-        folder = Path(tempfile.mkdtemp(prefix=f"{self.name}."))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        for file, content in self.graphs.items():
-            (folder / file).write_bytes(content)
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="bundle."))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            for file, content in self.graphs.items():
+                (folder / file).write_bytes(content)
+        except OSError as error:
+            raise BundleError(f"{self.path} can't be unpacked: {error}") from error
         return folder
 
     @property
@@ -140,7 +143,7 @@ def locate(name: str | Path) -> Path:
 
     Raises BundleError, which lists the shipped ones.
     """
-    if str(name).lower().endswith(packing.SUFFIX) and os.path.isfile(name):  # noqa: PTH113
+    if packing.is_packed(name) and os.path.isfile(name):  # noqa: PTH113
         return Path(name)
     found = within(SHIPPED, name) or within(Path(), name)
     if found is None:

@@ -17,6 +17,11 @@ _MAX_BYTES = 1 << 28  # of all files together
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 23, "lc": 4, "pb": 0}]
 
 
+def is_packed(path: Path | str) -> bool:
+    """Whether a path is, by its ending, that of a packed bundle."""
+    return str(path).lower().endswith(SUFFIX)
+
+
 def write(files: Mapping[str, bytes], path: Path) -> None:
     """Write files, contents by name, as one; the same files give the same bytes.
 

@@ -49,10 +49,12 @@ class Rounding:
         """The network's weights are rounded within; its gradients there are those of the exact ones."""
         exact = [each.detach().clone() for each in self._weights]
         self._round()
-        yield
-        with torch.no_grad():
-            for weight, value in zip(self._weights, exact, strict=True):
-                weight.copy_(value)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for weight, value in zip(self._weights, exact, strict=True):
+                    weight.copy_(value)
 
     def of(self, network: Network) -> Network:
         """A copy with rounded weights of a network like this one."""

@@ -13,11 +13,10 @@ import numpy as np
 
 import runtime
 from commands import plots
-from commands.models import bundle_path
+from commands.models import bundle_called
 from commands.progress import note, track
 from evaluation import benchmark
 from evaluation.benchmark import PAGE, interleaved
-from runtime import bundle as bundles
 from runtime.datasets import Dataset
 
 Result = dict[str, Any]
@@ -31,27 +30,26 @@ def bench(dataset: Dataset, threads: Sequence[int], to_disk: int | None, plot: P
     if plot is not None:
         plots.require_matplotlib()
     name = dataset.model_name
-    path = bundle_path(name) or name
+    bundle = bundle_called(name)
     counts = sorted(set(threads or (1, os.cpu_count() or 1)))
     result: Result = {**benchmark.machine(), "bundle": name, "threads": {}}
-    bundle = bundles.read(path)
     facts = bundle.manifest["files"]
     result["multiply_adds"] = {each: facts[f"{each}.onnx"]["multiply_adds"] for each in benchmark.uses(bundle)}
     result["kilobytes"] = {file: of["bytes"] / 1024 for file, of in facts.items()}
     for count in counts:
         note(f"{name} with {count} threads")
-        result["threads"][str(count)] = _with_threads(path, count)
+        result["threads"][str(count)] = _with_threads(bundle.path, count)
     note("whole processes")
     result["processes"] = benchmark.processes(dataset)
     if to_disk:
         note(f"{to_disk:,} images to disk")
-        result["to_disk"] = benchmark.to_disk(dataset, to_disk, runtime.load(path))
+        result["to_disk"] = benchmark.to_disk(dataset, to_disk, runtime.load(bundle.path))
     if plot is not None:
         plots.draw_throughput(result, plot)
     return json.dumps(result) if as_json else "\n".join(_tables(result))
 
 
-def _with_threads(path: Path | str, threads: int) -> Result:
+def _with_threads(path: Path, threads: int) -> Result:
     model = runtime.load(path, threads=threads)
     peak = benchmark.matrix_peak(threads)
     found: Result = {

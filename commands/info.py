@@ -13,8 +13,7 @@ import PIL
 
 import runtime
 from commands import plots
-from commands.models import bundle_names, bundle_path
-from runtime import bundle as bundles
+from commands.models import bundle_called, bundle_names
 from runtime.sessions import available_providers
 
 
@@ -23,7 +22,7 @@ def info(name: str | None, plot: Path | None, as_json: bool) -> str:
 
     plot: a file for their measured quality against size and cost.
     """
-    read = [bundles.read(bundle_path(each) or each) for each in ([name] if name is not None else bundle_names())]
+    read = [bundle_called(each) for each in ([name] if name is not None else bundle_names())]
     if plot is not None:
         plots.require_matplotlib()
         plots.draw_ladder([_facts(bundle, detailed=True) for bundle in read], plot)

@@ -68,6 +68,11 @@ def bundle_path(name: str) -> Path | None:
     return bundles.within(EXPORTED, name) or bundles.within(bundles.SHIPPED, name)
 
 
+def bundle_called(name: str) -> runtime.Bundle:
+    """The bundle of this name, or at this path; BundleError where there is none."""
+    return bundles.read(bundle_path(name) or name)
+
+
 def bundle_names() -> list[str]:
     """The names of the bundles exported here or shipped with the package."""
     return sorted({*bundles.names_within(EXPORTED), *bundles.shipped()})

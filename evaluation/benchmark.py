@@ -82,7 +82,7 @@ def matrix_peak(threads: int) -> float:
     return float(_python(MATRIX, threads=threads))
 
 
-def start(path: Path | str, threads: int) -> dict[str, float]:
+def start(path: Path, threads: int) -> dict[str, float]:
     """Seconds from nothing to the first results, in a process of its own."""
     found: dict[str, float] = json.loads(_python(START, str(path), str(threads), threads=threads))
     return found

@@ -1,4 +1,4 @@
-"""Store weights small: float16 or int8 in the file, float32 again when a session is opened; and once, not in each file.
+"""Store weights small, in few bits in the file, float32 again when a session is opened; and once, not in each file.
 
 The networks' weights are rounded first, so that what is stored is exactly what torch computes with; a session folds
 the operators that widen them into constants, so that running costs what it costs in float32.
@@ -25,7 +25,6 @@ from training.blocks import Network
 from training.rounding import LEVELS, Bits, to_levels
 
 Storage = Literal["float32", "float16", Bits]
-STORAGES: tuple[Storage, ...] = ("float32", "float16", *LEVELS)
 LEAST_ELEMENTS = 64  # of a tensor that is worth the operators
 DIGITS = 6  # of biases beside weights of few bits
 LEAST_SHARED = 128  # bytes of a tensor that may lie in another file; onnxruntime wants smaller ones, as shapes, here
@@ -75,6 +74,7 @@ def share(model: onnx.ModelProto, others: Mapping[str, bytes]) -> list[str]:
                 set_external_data(tensor, file, offset=offset, length=length)
                 tensor.ClearField("raw_data")
                 found.add(file)
+                break
     return sorted(found)
 
 

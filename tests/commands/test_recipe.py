@@ -1,5 +1,4 @@
 import shutil
-import tomllib
 from pathlib import Path
 
 import click
@@ -20,7 +19,6 @@ from training import checkpoints, finishing, paths, tensor_files
 from training.autoencoders import AutoEncoder
 from training.checkpoints import Checkpoint, CheckpointError
 from training.classifiers import Classifier
-from training.flows import Flow
 from training.runs import Run
 from training.sieve import Sieve
 
@@ -313,54 +311,3 @@ def test_rounds_are_trainings_with_new_seeds():
 def test_unknown_recipes_list_the_known(folder):
     with pytest.raises(click.UsageError, match="tiny"):
         recipe.run_recipe("huge", folder, None, torch.device("cpu"), 0, True)
-
-
-@pytest.mark.parametrize("name", bundles.shipped())
-def test_a_shipped_bundle_was_exported_from_the_shipped_checkpoints(name):
-    provenance = bundles.read(name).manifest["provenance"]
-    shipped = Path(__file__).parents[2] / "checkpoints" / name / "main"
-    files = {"flow": "vae-flow", "generator": "vae-generator", "vae": "vae"}
-    paths_of = {part: shipped / f"{file}.safetensors" for part, file in files.items() if part in provenance}
-    found = {part: paths.sha256(path) for part, path in paths_of.items() if path.is_file()}
-    assert found
-    assert found == {part: provenance[part]["sha256"] for part in found}
-
-
-def _stages(wanted, first, further):
-    """The tables of all trainings of a recipe, and of that which it goes on from."""
-    other = wanted[first].get("from")
-    before = _stages(tomllib.loads((recipe.FOLDER / f"{other}.toml").read_text()), first, further) if other else []
-    return [*(before or [wanted[first]]), *recipe.further_stages(wanted, further)]
-
-
-@pytest.mark.parametrize("name", bundles.shipped())
-def test_a_shipped_bundle_is_as_its_recipe_says(name):
-    shipped = bundles.read(name)
-    wanted = tomllib.loads((recipe.FOLDER / f"{name}.toml").read_text())
-    dataset = find(wanted["dataset"], wanted.get("split", "balanced"), wanted.get("size", "base"))
-    provenance = shipped.manifest["provenance"]
-    assert dataset.model_name == name
-    assert shipped.manifest["storage"] == wanted["export"].pop("quantize", "float32")
-    assert shipped.path.is_file() == wanted["export"].pop("packed", False)
-    flow = "autoencoder" in wanted
-    for key, value in wanted["export"].items():
-        assert getattr(shipped.defaults, key) == value or (not flow and key != "weight")
-    first, further = ("flow", "flow_stages") if flow else ("distillation", "generator_stages")
-    trainings = [provenance["flow" if flow else "generator"]]
-    while "before" in trainings[-1]:
-        trainings.append(trainings[-1]["before"])
-    stages = _stages(wanted, first, further)
-    for table, training in zip(stages[::-1], trainings, strict=True):
-        assert training["total_epochs"] == table["total_epochs"]
-        assert not flow or training["lr"] == table["lr"]
-    if not flow:
-        return
-    shares = recipe.FOLDER / f"{wanted['autoencoder'].get('from', name)}.toml"
-    autoencoder = tomllib.loads(shares.read_text())["autoencoder"]
-    history = provenance[autoencoder["model"]]
-    assert history["network"].items() >= autoencoder["network"].items()
-    assert checkpoints.AUTOENCODERS[autoencoder["model"]](**history["network"])  # as bench does
-    assert Flow(**provenance["flow"]["network"])
-    while "alpha" not in history:
-        history = history["before"]
-    assert history["alpha"] == autoencoder["alpha"]

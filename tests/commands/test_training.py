@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from commands.command_options import BITS
 from tests.commands.test_cli import error_line, run
 from training import tensor_files
+from training.rounding import LEVELS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -33,6 +35,10 @@ def trained(tmp_path_factory, root):
         f"train --model flow --autoencoder vae --latents z.safetensors {TINY} --dim1 8 --n_layers=1", folder, torch=True
     )
     return folder
+
+
+def test_bits_that_commands_offer_are_those_that_weights_can_have():
+    assert tuple(LEVELS) == BITS
 
 
 def test_dev_checkpoints_generate_and_test(trained, root):

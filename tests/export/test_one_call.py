@@ -1,0 +1,127 @@
+"""The graph that classifies: stages, images that are settled, and images that are read again."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+
+from export import onnx_files, verify
+from export.graphs import Networks, bundle_graphs, folded
+from export.one_call import ReadOnce
+from runtime import bayes
+from runtime.bayes import DenoisingBank
+from runtime.sessions import Graph, SessionSettings
+from tests.networks import READING, SIEVED, trained_like
+from training.autoencoders import VarAutoEncoder
+from training.flows import Flow
+from training.options import Sampling
+from training.stages import CERTAIN
+
+MANY = replace(
+    SIEVED,
+    bank=DenoisingBank(tuple((k + 1) / 14 for k in range(12)), (1.0,) * 12, 0),
+    stages=tuple((k, 4) for k in range(12)),
+)
+
+
+@torch.no_grad()
+def test_classes_that_a_sieve_drops_have_the_score_of_the_worst_that_it_keeps():
+    autoencoder, flow = trained_like(VarAutoEncoder()), trained_like(Flow(sieve=8))
+    images = torch.randint(256, (5, 28, 28), dtype=torch.uint8)
+    kept = flow.sieve(flow.standardise(autoencoder.encode(images[:, None] / 255)[0])).topk(4).indices
+    scores, whole = (
+        ReadOnce(autoencoder, flow, replace(READING, stages=((1, count), (0, count))))(images) for count in (4, 10)
+    )
+    torch.testing.assert_close(scores.gather(1, kept), whole.gather(1, kept))
+    worst = whole.gather(1, kept).amin(1, keepdim=True)
+    torch.testing.assert_close(scores.scatter(1, kept, worst.expand_as(kept)), worst.expand_as(scores))
+    unequal = tuple((np.arange(1, 11) / 55).tolist())
+    reading = replace(READING, prior=unequal, stages=((1, 4), (0, 4)))
+    posterior = torch.softmax(ReadOnce(autoencoder, flow, reading)(images) + torch.tensor(unequal).log(), dim=1)
+    least = posterior.gather(1, kept).amin(1, keepdim=True)
+    torch.testing.assert_close(posterior.scatter(1, kept, least.expand_as(kept)), least.expand_as(posterior))
+
+
+@torch.no_grad()
+def test_dropped_classes_stay_out_however_many_pairs_follow(tmp_path):
+    networks = folded(Networks(trained_like(VarAutoEncoder()), trained_like(Flow(sieve=8))))
+    spec = next(s for s in bundle_graphs(networks, Sampling(steps=2), MANY) if s.file == "classify.onnx")
+    images = torch.randint(256, (20, 28, 28), dtype=torch.uint8)
+    z = networks.flow.standardise(networks.autoencoder.encode(images[:, None] / 255)[0])
+    kept = networks.flow.sieve(z).topk(4).indices
+    whole = ReadOnce(networks.autoencoder, networks.flow, replace(MANY, stages=tuple((k, 10) for k in range(12))))
+    torch.testing.assert_close(spec.counted(images).gather(1, kept), whole(images).gather(1, kept))
+    onnx_files.write(spec, tmp_path)
+    assert verify.check_graph(spec, (tmp_path / spec.file).read_bytes()) <= 1e-3
+
+
+@torch.no_grad()
+def test_of_an_image_that_the_first_pair_settles_no_more_is_asked(tmp_path):
+    networks = folded(Networks(trained_like(VarAutoEncoder()), trained_like(Flow())))
+    images = torch.randint(256, (40, 28, 28), dtype=torch.uint8)
+
+    def read(reading):
+        return ReadOnce(networks.autoencoder, networks.flow, reading)(images)
+
+    first, whole = read(replace(READING, stages=READING.stages[:1])), read(READING)
+    surest = torch.softmax(first, dim=1).amax(1, keepdim=True)
+    reading = replace(READING, settled=float(surest.median()), unsettled=0.25, doubtful=0.0, emphasis=1.5)
+    torch.testing.assert_close(read(reading), torch.where(surest >= reading.settled, 1.5 * first, whole))
+    specs = {spec.file: spec for spec in bundle_graphs(networks, Sampling(steps=2), reading)}
+    spec = specs["classify.onnx"]
+    facts = onnx_files.write(spec, tmp_path)
+    assert verify.check_graph(spec, (tmp_path / spec.file).read_bytes()) <= 1e-3
+    least, more = facts["multiply_adds_at_least"], 4 * (facts["multiply_adds"] - facts["multiply_adds_at_least"])
+    of_first = least - onnx_files.write(specs["encoder.onnx"], tmp_path)["multiply_adds"]
+    assert more == pytest.approx(of_first * 3 / 10, rel=0.1)  # classes
+    branches = [node for node in onnx.load(tmp_path / spec.file).graph.node if node.op_type == "If"]
+    assert len(branches) == 2
+    again = {attribute.name: [node.op_type for node in attribute.g.node] for attribute in branches[1].attribute}
+    assert again["then_branch"].count("If") == 1
+
+
+@torch.no_grad()
+def test_an_image_in_doubt_is_read_again_a_pixel_further_each_way(tmp_path):
+    networks = folded(Networks(trained_like(VarAutoEncoder()), trained_like(Flow())))
+    prior = tuple((np.arange(1, 11) / 55).tolist())
+    images = torch.randint(1, 256, (40, 28, 28), dtype=torch.uint8)
+    scores = ReadOnce(networks.autoencoder, networks.flow, replace(READING, temperature=1.0))(images)
+    sureness = {t: torch.softmax(scores / t + torch.tensor(prior).log(), 1).amax(1) for t in np.geomspace(0.01, 1, 100)}
+    temperature = min(sureness, key=lambda t: (sureness[t].median() - CERTAIN).abs())
+    reading = replace(READING, temperature=temperature, prior=prior)
+    spec = next(s for s in bundle_graphs(networks, Sampling(steps=2), reading) if s.file == "classify.onnx")
+
+    def read(seen):
+        return torch.softmax(spec.counted(seen) + torch.tensor(prior).log(), dim=1)
+
+    wide = F.pad(images, (1, 1, 1, 1))
+    views = [images, wide[:, :28, 1:29], wide[:, 2:, 1:29], wide[:, 1:29, :28], wide[:, 1:29, 2:]]
+    once, mean = read(images), torch.stack([read(view) for view in views]).mean(0)
+    certain = once.amax(1, keepdim=True) >= CERTAIN
+    assert 5 < certain.sum() < 35
+    wanted = torch.where(certain, once, mean)
+    onnx_files.write(spec, tmp_path)
+    graph = Graph((tmp_path / spec.file).read_bytes(), spec.file, SessionSettings())
+    for chosen in (slice(None), certain[:, 0].numpy(), ~certain[:, 0].numpy()):
+        scores, posterior = graph(images.numpy()[chosen])
+        np.testing.assert_allclose(posterior, wanted[chosen], atol=1e-4)
+        np.testing.assert_allclose(bayes.posterior(scores, np.array(prior)), posterior, atol=1e-5)
+
+
+def test_what_reading_again_costs_is_counted(tmp_path):
+    networks = folded(Networks(VarAutoEncoder(), Flow()))
+    spec = next(s for s in bundle_graphs(networks, Sampling(), replace(READING, doubtful=0.25)) if s.counted)
+    facts = onnx_files.write(spec, tmp_path)
+    assert facts["multiply_adds"] == 2 * facts["multiply_adds_at_least"] > 0
+
+
+def test_where_nothing_is_in_doubt_nothing_is_read_again(gaussian_bundle):
+    graph = onnx.load(gaussian_bundle / "classify.onnx").graph
+    (branch,) = (node for node in graph.node if node.op_type == "If")
+    branches = {attribute.name: [node.op_type for node in attribute.g.node] for attribute in branch.attribute}
+    assert branches["else_branch"] == ["Identity"]
+    assert branches["then_branch"].count("ScatterND") == 1
+    assert not [node for node in graph.node if node.op_type == "ScatterND"]

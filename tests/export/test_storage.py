@@ -1,0 +1,55 @@
+"""Weights stored small, and once."""
+
+import pytest
+import torch
+
+from export import onnx_files, verify
+from export.graphs import Networks, fold_batch_norms, folded
+from export.storage import rounded, rounded_network
+from runtime import bundle as bundles
+from tests.networks import graphs, trained_like
+from training.autoencoders import VarAutoEncoder
+from training.flows import Flow
+from training.generators import Generator
+from training.rounding import to_levels
+
+
+@pytest.mark.parametrize(("storage", "most"), [("float16", 0.75), ("int8", 0.55), ("int4", 0.55)])
+def test_weights_stored_small_give_the_rounded_networks(tmp_path, storage, most):
+    networks = Networks(trained_like(VarAutoEncoder()), trained_like(Flow()), trained_like(Generator()))
+    whole, small = tmp_path / "whole", tmp_path / "small"
+    for folder, stored in ((whole, "float32"), (small, storage)):
+        folder.mkdir()
+        for spec in graphs(rounded(folded(networks), stored)):
+            onnx_files.write(spec, folder)
+            assert verify.check_graph(spec, (folder / spec.file).read_bytes()) <= 1e-3
+    sizes = [sum(path.stat().st_size for path in folder.iterdir()) for folder in (whole, small)]
+    assert sizes[1] < most * sizes[0]
+
+
+def test_rounded_weights_are_few_multiples_but_an_encoder_s():
+    network = rounded_network(fold_batch_norms(VarAutoEncoder()), "int4")
+    for name, weights in network.named_parameters():
+        most = 15 if name.startswith("encoder.") else 7
+        if weights.ndim > 1:
+            scale = weights.flatten(1).abs().amax(1, keepdim=True) / most
+            multiples = weights.flatten(1) / scale
+            torch.testing.assert_close(multiples, multiples.round(), atol=1e-3, rtol=0)
+            again = to_levels(weights, most).flatten(1)
+            torch.testing.assert_close((again / scale).round(), multiples.round())
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+def test_weights_are_stored_once_beside_the_graphs_of_one_call(tmp_path, storage):
+    networks = Networks(trained_like(VarAutoEncoder()), trained_like(Flow()))
+    specs = graphs(rounded(folded(networks), storage))
+    for spec in specs:
+        alone = onnx_files.write(spec, tmp_path)
+        assert "weights_in" not in alone
+        whole = (tmp_path / spec.file).stat().st_size
+        if spec.file in bundles.ONE_CALL:
+            continue
+        facts = onnx_files.write(spec, tmp_path, bundles.ONE_CALL)
+        assert facts == {**alone, "weights_in": facts["weights_in"]}
+        assert (tmp_path / spec.file).stat().st_size < 0.5 * whole
+        assert verify.check_graph(spec, tmp_path / spec.file) <= 1e-3

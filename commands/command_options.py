@@ -184,7 +184,9 @@ def training_options(command: Command) -> Command:
             help="Stop after so many epochs without a better validation loss, and keep the best; 0: never.",
         ),
         click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
-        click.option("--recipe", metavar="NAME", help="Run all stages of a shipped model's recipe instead."),
+        click.option(
+            "--recipe", metavar="NAME|FILE", help="Run all stages of a shipped model's recipe, or of a .toml, instead."
+        ),
         click.option("--threads", type=THREADS, help="Threads of torch.  [default: torch's own choice]"),
     )
 

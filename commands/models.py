@@ -11,6 +11,7 @@ import click
 import runtime
 from commands.progress import note
 from runtime import bundle as bundles
+from runtime import places
 from runtime.chunks import DEFAULT_THREADS
 from runtime.datasets import Dataset, find
 from runtime.sessions import SessionSettings, available_providers
@@ -65,7 +66,7 @@ def opened(choice: Choice, flow_needed: bool = True) -> runtime.Model:
 
 def bundle_path(name: str) -> Path | None:
     """Where the bundle of this name lies: exported here, or else shipped with the package; None: nowhere."""
-    return bundles.within(EXPORTED, name) or bundles.within(bundles.SHIPPED, name)
+    return places.within(EXPORTED, name) or places.within(places.SHIPPED, name)
 
 
 def bundle_called(name: str) -> runtime.Bundle:
@@ -75,7 +76,7 @@ def bundle_called(name: str) -> runtime.Bundle:
 
 def bundle_names() -> list[str]:
     """The names of the bundles exported here or shipped with the package."""
-    return sorted({*bundles.names_within(EXPORTED), *bundles.shipped()})
+    return sorted({*places.names_within(EXPORTED), *places.shipped()})
 
 
 def default_kind(dataset: Dataset) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from training.paths import CLASSIFIER, Version, flow_name, generator_name
 
 ENCODING_BATCH = 500
 FOLDER = Path(__file__).resolve().parent.parent / "training" / "recipes"
+SUFFIX = ".toml"
+TABLES = {"autoencoder", CLASSIFIER, "flow", "distillation"}
+LISTS = {"flow_stages", "generator_stages"}
 
 
 def run_recipe(
@@ -152,15 +155,47 @@ def _note(text: str) -> None:
 
 
 def _read(name: str) -> dict[str, Any]:
-    path = FOLDER / f"{name}.toml"
+    path = Path(name) if name.endswith(SUFFIX) else FOLDER / f"{name}{SUFFIX}"
     if not path.is_file():
-        raise click.UsageError(
-            f"no recipe {name!r}; there are {', '.join(sorted(each.stem for each in FOLDER.glob('*.toml')))}."
-        )
+        known = ", ".join(sorted(each.stem for each in FOLDER.glob(f"*{SUFFIX}")))
+        raise click.UsageError(f"no recipe {name!r}; there are {known}, and files that end in {SUFFIX}.")
     try:
-        return tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+        recipe = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is damaged: {error}") from error
+    _check(recipe, path)
+    return recipe
+
+
+def _check(recipe: dict[str, Any], path: Path) -> None:
+    """Refuse a recipe, before hours are spent on it, that lacks a table or has a key which nothing takes."""
+    if not recipe.keys() & {"autoencoder", "distillation"}:
+        raise DataError(f"{path} lacks what to train, autoencoder or distillation")
+    for needed in ("dataset", "export", *(["flow"] if "autoencoder" in recipe else [])):
+        if needed not in recipe:
+            raise DataError(f"{path} lacks {needed}")
+    _check_keys(recipe, {"dataset", "split", "size", "export", *TABLES, *LISTS}, f"{path}")
+    _check_keys(recipe["export"], {"quantize", "packed", *_names(Sampling)}, f"{path}, export,")
+    of_training = {"from", "network", *_names(Options), *_names(Training)}
+    for name in sorted(recipe.keys() & TABLES):
+        _check_keys(recipe[name], of_training, f"{path}, {name},")
+    for name in recipe.keys() & LISTS:
+        for table in further_stages(recipe, name):
+            _check_keys(table, {"name", *of_training}, f"{path}, {name},")
+    if "model" not in recipe.get("autoencoder", {"model": ""}):
+        raise DataError(f"{path}, autoencoder, lacks model: {' or '.join(checkpoints.AUTOENCODERS)}")
+
+
+def _check_keys(table: Any, known: set[str], where: str) -> None:
+    if not isinstance(table, dict):
+        raise DataError(f"{where} is no table")
+    unknown = sorted(table.keys() - known)
+    if unknown:
+        raise DataError(f"{where} has {unknown[0]!r}, which nothing takes")
+
+
+def _names(of: type[Options | Sampling | Training]) -> set[str]:
+    return {each.name for each in fields(of)}
 
 
 def _training(stage: dict[str, Any], run: Options, **common: Any) -> Training:

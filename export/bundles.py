@@ -21,6 +21,7 @@ from export.one_call import Reading
 from export.sources import Source
 from export.storage import Storage, rounded, rounded_network
 from runtime import bundle as bundles
+from runtime import manifests
 from runtime.bayes import DenoisingBank
 from runtime.bundle import Bundle
 from runtime.datasets import Dataset
@@ -60,7 +61,7 @@ def export_bundle(
     try:
         files = {}
         for spec, reference in track(plan.graphs, len(plan.graphs), "exporting"):
-            others = () if spec.file in bundles.ONE_CALL else bundles.ONE_CALL
+            others = () if spec.file in manifests.ONE_CALL else manifests.ONE_CALL
             facts = onnx_files.write(spec, aside, others)
             content = (aside / spec.file).read_bytes()
             files[spec.file] = {
@@ -91,7 +92,7 @@ def temporary_bundle(source: Source, with_flow: bool = True) -> Bundle:
     """
     plan = _plan(source, Sampling(), "float32", with_flow)
     manifest = plan.whole(source.dataset.model_name, files={})
-    return bundles.parse(manifest | {"checksum": bundles.checksum(manifest)}, NOWHERE, _OnDemand(plan.graphs))
+    return bundles.parse(manifest | {"checksum": manifests.checksum(manifest)}, NOWHERE, _OnDemand(plan.graphs))
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class _Plan:
 
     def whole(self, name: str, files: Manifest) -> Manifest:
         """The manifest of the bundle of this name, with what is said of its files."""
-        return {"format": bundles.FORMAT, "name": name, "measured": {}, **self.manifest, "files": files}
+        return {"format": manifests.FORMAT, "name": name, "measured": {}, **self.manifest, "files": files}
 
 
 class _OnDemand(Mapping[str, bytes]):
@@ -228,7 +229,7 @@ def _replaceable(path: Path) -> Path:
     if is_packed(path):
         if path.is_dir():
             raise ToolkitError(f"{path} is a folder: it is left as it is")
-    elif path.exists() and not (path / bundles.MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
+    elif path.exists() and not (path / manifests.MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
         raise ToolkitError(f"{path} is not empty and no bundle: it is left as it is")
     return path
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime import bundle as bundles
+from runtime import manifests
 
 PROJECT = Path(__file__).resolve().parents[2]
 NO_TORCH = """
@@ -178,7 +178,7 @@ def test_info_lists_and_details(tmp_path):
     assert "CPUExecutionProvider" in listed
     detail = json.loads(run("info MNIST --json", tmp_path).stdout)["bundles"][0]
     assert detail["verified"]
-    assert set(detail["files"]) == set(bundles.GRAPHS)
+    assert set(detail["files"]) == set(manifests.GRAPHS)
 
 
 WRONG = [

@@ -311,3 +311,31 @@ def test_rounds_are_trainings_with_new_seeds():
 def test_unknown_recipes_list_the_known(folder):
     with pytest.raises(click.UsageError, match="tiny"):
         recipe.run_recipe("huge", folder, None, torch.device("cpu"), 0, True)
+
+
+def test_a_recipe_may_be_any_file(folder, root):
+    (folder / "tiny.toml").rename(folder / "sub.toml")
+    assert "--promote" in run(root, promote=False, name=str(folder / "sub.toml"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('dataset = "MNIST"', "", "lacks dataset"),
+        ("[export]", "[exports]", "lacks export"),
+        (TINY, 'dataset = "MNIST"\n[export]', "lacks what to train"),
+        (TINY, 'dataset = "MNIST"\nautoencoder = 3\nflow = 3\n[export]', "autoencoder, is no table"),
+        ("[classifier]", "[reader]", "has 'reader'"),
+        ('model = "vae"', "", "autoencoder, lacks model: autoencoder or vae"),
+        ("alpha = 0.5", "alhpa = 0.5", "autoencoder, has 'alhpa'"),
+        ("pairs = 3", "pears = 3", "flow_stages, has 'pears'"),
+        ("[export]", "[export]\nstep = 3", "export, has 'step'"),
+        ('dataset = "MNIST"', "dataset = ", "damaged"),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_named_before_anything_is_trained(folder, root, before, after, message):
+    assert before in TINY
+    (folder / "tiny.toml").write_text(TINY.replace(before, after))
+    with pytest.raises(DataError, match=rf"tiny\.toml.*{message}"):
+        run(root, promote=False)
+    assert not (folder / "checkpoints").exists()

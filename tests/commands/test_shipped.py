@@ -9,12 +9,13 @@ import torch
 
 from commands import recipe
 from runtime import bundle as bundles
+from runtime import places
 from runtime.datasets import find
 from training import checkpoints, paths
 from training.flows import Flow
 
 
-@pytest.mark.parametrize("name", bundles.shipped())
+@pytest.mark.parametrize("name", places.shipped())
 def test_a_shipped_bundle_was_exported_from_the_shipped_checkpoints(name):
     provenance = bundles.read(name).manifest["provenance"]
     shipped = Path(__file__).parents[2] / "checkpoints" / name / "main"
@@ -32,7 +33,7 @@ def _stages(wanted, first, further):
     return [*(before or [wanted[first]]), *recipe.further_stages(wanted, further)]
 
 
-@pytest.mark.parametrize("name", bundles.shipped())
+@pytest.mark.parametrize("name", places.shipped())
 def test_a_shipped_bundle_is_as_its_recipe_says(name):
     shipped = bundles.read(name)
     wanted = tomllib.loads((recipe.FOLDER / f"{name}.toml").read_text())
@@ -67,7 +68,7 @@ def test_a_shipped_bundle_is_as_its_recipe_says(name):
 
 def test_shipped_bundle_comes_from_the_shipped_checkpoints():
     manifest = bundles.read("MNIST").manifest
-    folder = bundles.SHIPPED.parent / "checkpoints" / "MNIST" / "main"
+    folder = places.SHIPPED.parent / "checkpoints" / "MNIST" / "main"
     kind = manifest["autoencoder"]
     for name, file in ((kind, f"{kind}.safetensors"), ("flow", f"{kind}-flow.safetensors")):
         assert manifest["provenance"][name]["sha256"] == paths.sha256(folder / file)

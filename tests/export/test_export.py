@@ -9,6 +9,7 @@ from export import onnx_files, verify
 from export.bundles import export_bundle
 from export.graphs import GraphSpec, Networks, fold_batch_norms, folded
 from runtime import bundle as bundles
+from runtime import manifests
 from runtime.errors import BundleError, ToolkitError
 from tests.gaussian import gaussian_flow, save_checkpoints, save_generator
 from tests.networks import graphs, trained_like
@@ -121,7 +122,7 @@ def all_nodes(graph):
 
 
 def test_graphs_carry_no_path_and_no_debug_data(gaussian_bundle):
-    for file in bundles.GRAPHS:
+    for file in manifests.GRAPHS:
         content = (gaussian_bundle / file).read_bytes()
         assert b".py" not in content
         assert b"site-packages" not in content

@@ -6,7 +6,7 @@ import torch
 from export import onnx_files, verify
 from export.graphs import Networks, fold_batch_norms, folded
 from export.storage import rounded, rounded_network
-from runtime import bundle as bundles
+from runtime import manifests
 from tests.networks import graphs, trained_like
 from training.autoencoders import VarAutoEncoder
 from training.flows import Flow
@@ -47,9 +47,9 @@ def test_weights_are_stored_once_beside_the_graphs_of_one_call(tmp_path, storage
         alone = onnx_files.write(spec, tmp_path)
         assert "weights_in" not in alone
         whole = (tmp_path / spec.file).stat().st_size
-        if spec.file in bundles.ONE_CALL:
+        if spec.file in manifests.ONE_CALL:
             continue
-        facts = onnx_files.write(spec, tmp_path, bundles.ONE_CALL)
+        facts = onnx_files.write(spec, tmp_path, manifests.ONE_CALL)
         assert facts == {**alone, "weights_in": facts["weights_in"]}
         assert (tmp_path / spec.file).stat().st_size < 0.5 * whole
         assert verify.check_graph(spec, tmp_path / spec.file) <= 1e-3

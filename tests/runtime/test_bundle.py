@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime import bundle as bundles
+from runtime import manifests
 from runtime.errors import BundleError
 
 
@@ -16,10 +17,10 @@ def copy(gaussian_bundle, tmp_path):
 
 def rewrite(folder, change):
     """Change a manifest and give it the checksum it then has."""
-    path = folder / bundles.MANIFEST
+    path = folder / manifests.MANIFEST
     manifest = json.loads(path.read_text())
     change(manifest)
-    manifest["checksum"] = bundles.checksum(manifest)
+    manifest["checksum"] = manifests.checksum(manifest)
     path.write_text(json.dumps(manifest))
 
 
@@ -27,7 +28,7 @@ def test_reads_what_was_written(copy):
     bundle = bundles.read(copy)
     assert bundle.classes == tuple("0123456789")
     assert bundle.latent_shape == (1, 7, 7)
-    assert set(bundle.graphs) == set(bundles.GRAPHS)
+    assert set(bundle.graphs) == set(manifests.GRAPHS)
 
 
 def test_unknown_names_list_the_shipped_ones():
@@ -38,7 +39,7 @@ def test_unknown_names_list_the_shipped_ones():
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_changed_byte_of_a_manifest_is_noticed_or_harmless(copy, data):
-    path = copy / bundles.MANIFEST
+    path = copy / manifests.MANIFEST
     original = path.read_bytes()
     content = bytearray(original)
     place = data.draw(st.integers(0, len(content) - 1))
@@ -54,7 +55,7 @@ def test_any_changed_byte_of_a_manifest_is_noticed_or_harmless(copy, data):
         path.write_bytes(original)
 
 
-@pytest.mark.parametrize("file", bundles.GRAPHS)
+@pytest.mark.parametrize("file", manifests.GRAPHS)
 def test_damaged_and_missing_graphs_are_named(copy, file):
     content = bytearray((copy / file).read_bytes())
     content[len(content) // 2] ^= 1
@@ -70,7 +71,7 @@ def test_damaged_and_missing_graphs_are_named(copy, file):
 
 
 def test_a_cut_manifest_is_named(copy):
-    path = copy / bundles.MANIFEST
+    path = copy / manifests.MANIFEST
     content = path.read_bytes()
     for length in (0, 1, len(content) // 2, len(content) - 3):
         path.write_bytes(content[:length])
@@ -80,7 +81,7 @@ def test_a_cut_manifest_is_named(copy):
 
 @pytest.mark.parametrize("content", [b"[]", b"null", b"{}", b'{"format": "1"}', b"[" * 100_000, b'{"format": 1e999}'])
 def test_other_json_is_refused(copy, content):
-    (copy / bundles.MANIFEST).write_bytes(content)
+    (copy / manifests.MANIFEST).write_bytes(content)
     with pytest.raises(BundleError, match="damaged"):
         bundles.read(copy)
 
@@ -113,7 +114,7 @@ def test_other_formats_are_refused_by_number(copy, number, cure):
 )
 def test_manifests_whose_parts_do_not_fit_are_refused(copy, change):
     rewrite(copy, change)
-    with pytest.raises(BundleError, match=f"format {bundles.FORMAT}"):
+    with pytest.raises(BundleError, match=f"format {manifests.FORMAT}"):
         bundles.read(copy)
 
 

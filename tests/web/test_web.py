@@ -127,7 +127,7 @@ def test_the_examples_run(tmp_path):
     for name in ("tinyflow.mjs", "node.mjs"):
         shutil.copy(EXAMPLES / name, tmp_path)
     (tmp_path / "node_modules").symlink_to(MODULES)
-    command = [node, tmp_path / "node.mjs", runtime.bundle.SHIPPED / "MNIST", "3", "1", "4"]
+    command = [node, tmp_path / "node.mjs", runtime.places.SHIPPED / "MNIST", "3", "1", "4"]
     found = subprocess.run(command, check=True, capture_output=True)
     assert found.stdout.startswith(b"P5 28 84 255\n")
     assert "3 is read as 3" in found.stderr.decode()

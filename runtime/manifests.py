@@ -1,0 +1,198 @@
+"""What a bundle says of itself: ``manifest.json``, from bytes to checked facts and back.
+
+The manifest's "checksum" is the SHA-256 of the rest of it, as JSON with sorted keys and no spaces; it also names the
+bundle. Each graph is listed with its own SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .bayes import RULES, DenoisingBank, Rule
+from .errors import BundleError
+from .sampling import FEW, SAMPLERS, SOLVERS, Sampler, Solver
+
+OLDEST_FORMAT, FORMAT = 2, 3  # before 3 every graph held all its weights
+MANIFEST = "manifest.json"
+GENERATE = "generate.onnx"
+ONE_CALL = (GENERATE, "classify.onnx")  # they hold all their weights; other graphs may find theirs in them
+GRAPHS = (*ONE_CALL, "encoder.onnx", "decoder.onnx", "flow.onnx", "likelihood.onnx")
+_MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What generating uses where the caller says nothing.
+
+    sampler: of images; solver: of latents and paths, which a sampler "few" does not have.
+    """
+
+    weight: float
+    steps: int = 1
+    diffusion: float = 0.0
+    guidance_start: float = 0.0
+    sampler: Sampler = "heun"
+    solver: Solver = "heun"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """How images are read; least_log_density: a latent below is unlike the training data."""
+
+    rule: Rule
+    likelihood_steps: int
+    temperatures: Mapping[Rule, float]
+    bank: DenoisingBank
+    least_log_density: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the rest of the runtime asks of a manifest."""
+
+    name: str
+    classes: tuple[str, ...]
+    prior: tuple[float, ...]
+    latent_shape: tuple[int, ...]
+    defaults: Defaults
+    reading: Classifier | None  # None: it only generates
+    generator_weights: tuple[float, float] | None  # of guidance, least and most, that "few" has; None: there is none
+
+
+def checksum(manifest: Mapping[str, Any]) -> str:
+    """The SHA-256 of a manifest without its own checksum."""
+    rest = {key: value for key, value in manifest.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def encode(manifest: dict[str, Any]) -> bytes:
+    """The file of a manifest, which gets its checksum."""
+    manifest["checksum"] = checksum(manifest)
+    return f"{json.dumps(manifest, indent=1)}\n".encode()
+
+
+def decode(content: bytes, path: Path) -> dict[str, Any]:
+    """The manifest of a file's content; BundleError, naming its path, where it is damaged or of another format."""
+    if len(content) > _MAX_BYTES:
+        raise BundleError(f"{path} is damaged: it has more than {_MAX_BYTES} bytes")
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is damaged: {error}") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise BundleError(f"{path} is damaged: it has no format number")
+    if not OLDEST_FORMAT <= manifest["format"] <= FORMAT:
+        cure = "update the toolkit" if manifest["format"] > FORMAT else "export it again"
+        reads = f"this version reads {OLDEST_FORMAT} to {FORMAT}"
+        raise BundleError(f"{path} has format {manifest['format']}; {reads}: {cure}")
+    if manifest.get("checksum") != checksum(manifest):
+        raise BundleError(f"{path} is damaged: its checksum does not fit its content")
+    return manifest
+
+
+def hashes(manifest: Mapping[str, Any], path: Path) -> dict[str, str]:
+    """The SHA-256 of each graph by its file; BundleError, naming the manifest's path, where they are no bundle's."""
+    try:
+        files = {file: str(facts["sha256"]) for file, facts in manifest["files"].items()}
+        if set(files) not in (set(GRAPHS), {GENERATE}):
+            raise ValueError(f"files are {', '.join(GRAPHS)}, or {GENERATE} alone")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _incomplete(path, error) from error
+    return files
+
+
+def facts(manifest: Mapping[str, Any], reads: bool, path: Path) -> Facts:
+    """What a manifest says, checked; BundleError, naming its path, where a part is missing or does not fit the rest.
+
+    reads: whether the bundle has graphs that read images, whose rules the manifest then holds.
+    """
+    try:
+        found = Facts(
+            name=str(manifest["name"]),
+            classes=tuple(map(str, manifest["dataset"]["classes"])),
+            prior=tuple(map(float, manifest["dataset"]["prior"])),
+            latent_shape=tuple(map(int, manifest["latent_shape"])),
+            defaults=Defaults(**manifest["defaults"]),
+            reading=_classifier(manifest["classifier"]) if reads else None,
+            generator_weights=_weights(manifest.get("generator")),
+        )
+        _check(found)
+        _check_rest(manifest, reads)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _incomplete(path, error) from error
+    return found
+
+
+def _incomplete(path: Path, error: Exception) -> BundleError:
+    return BundleError(f"{path} lacks what format {FORMAT} holds: {error!r}")
+
+
+def _weights(generator: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    if generator is None:
+        return None
+    least, most = map(float, generator["weights"])
+    return least, most
+
+
+def _classifier(manifest: Mapping[str, Any]) -> Classifier:
+    return Classifier(
+        rule=manifest["rule"],
+        likelihood_steps=manifest["likelihood_steps"],
+        temperatures={rule: float(manifest["temperatures"][rule]) for rule in RULES},
+        bank=_bank(**manifest["bank"]),
+        least_log_density=float(manifest.get("least_log_density", -math.inf)),
+    )
+
+
+def _bank(times: list[float], weights: list[float], seed: int) -> DenoisingBank:
+    return DenoisingBank(tuple(map(float, times)), tuple(map(float, weights)), int(seed))
+
+
+def _check(found: Facts) -> None:
+    """Refuse facts that do not fit each other."""
+    if len(found.prior) != len(found.classes) or not all(0 < p <= 1 for p in found.prior):
+        raise ValueError("prior and classes do not fit")
+    defaults = found.defaults
+    if not _whole(defaults.steps):
+        raise ValueError("steps are a whole number from 1")
+    if not all(0 <= float(number) < math.inf for number in (defaults.weight, defaults.diffusion)):
+        raise ValueError("weight and diffusion are numbers from 0")
+    if not 0 <= float(defaults.guidance_start) <= 1:
+        raise ValueError("guidance_start is from 0 to 1")
+    if defaults.sampler not in SAMPLERS or defaults.solver not in SOLVERS:
+        raise ValueError(f"sampler is one of {', '.join(SAMPLERS)}, solver of {', '.join(SOLVERS)}")
+    if (defaults.sampler == FEW) != (found.generator_weights is not None):
+        raise ValueError(f"sampler {FEW} and a generator go together")
+    if found.reading is not None:
+        _check_classifier(found.reading)
+
+
+def _check_rest(manifest: Mapping[str, Any], reads: bool) -> None:
+    """Refuse a manifest without what `info` shows, or whose graphs find weights where there are none."""
+    if not (_whole(manifest["parameters"]) and isinstance(manifest["measured"], dict) and manifest["dataset"]["key"]):
+        raise ValueError("parameters, measured and the data set's key")
+    for file in manifest["files"].values():
+        if not set(file.get("weights_in", [])) <= set(ONE_CALL) & set(manifest["files"]):
+            raise ValueError(f"weights lie in {' or '.join(ONE_CALL)}, where it is there")
+    for part in [manifest["autoencoder"], "flow"] if reads else ["generator"]:
+        str(manifest["provenance"][part]["sha256"])
+
+
+def _check_classifier(classifier: Classifier) -> None:
+    bank = classifier.bank
+    if len(bank.times) != len(bank.weights) or not bank.times:
+        raise ValueError("times and weights of the denoising bank do not fit")
+    if not _whole(classifier.likelihood_steps):
+        raise ValueError("likelihood_steps are a whole number from 1")
+    if classifier.rule not in RULES or not all(t > 0 and math.isfinite(t) for t in classifier.temperatures.values()):
+        raise ValueError("rule or temperatures")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

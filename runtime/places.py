@@ -1,0 +1,47 @@
+"""Where bundles lie: in folders of their own or packed, shipped beside this package or anywhere else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from . import packing
+from .errors import BundleError
+from .manifests import MANIFEST
+
+SHIPPED = Path(__file__).resolve().parent.parent / "models_onnx"
+
+
+def shipped() -> list[str]:
+    """The names of the bundles beside this package."""
+    return names_within(SHIPPED)
+
+
+def names_within(root: Path) -> list[str]:
+    """The names of the bundles that lie in a folder."""
+    packed = {path.name.removesuffix(packing.SUFFIX) for path in root.glob(f"*{packing.SUFFIX}")}
+    return sorted(packed | {path.parent.name for path in root.glob(f"*/{MANIFEST}")})
+
+
+def within(root: Path, name: str | Path) -> Path | None:
+    """Where the bundle of this name lies in a folder, in one of its own or packed; None where there is none."""
+    folder, file = root / name, root / f"{name}{packing.SUFFIX}"
+    if os.path.isfile(folder / MANIFEST):  # noqa: PTH113 - takes names too long for a file
+        return folder
+    return file if os.path.isfile(file) else None  # noqa: PTH113
+
+
+def locate(name: str | Path) -> Path:
+    """Where a bundle lies: a shipped one by its name, any by the path of its folder or of the file it is packed in.
+
+    Raises BundleError, which lists the shipped ones.
+    """
+    if packing.is_packed(name) and os.path.isfile(name):  # noqa: PTH113
+        return Path(name)
+    found = within(SHIPPED, name) or within(Path(), name)
+    if found is None:
+        raise BundleError(
+            f"no bundle {str(name)!r}: neither shipped ({', '.join(shipped()) or 'none'}), nor a folder with a "
+            f"{MANIFEST}, nor a {packing.SUFFIX} of one"
+        )
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def cli() -> None:
 
 @cli.command(cls=flags.VariadicCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @own.training_options
-@flags.solver_options
+@flags.solver_options(own.SAMPLER)
 @flags.dataset_options
 @flags.data_options
 @flags.device_option
@@ -63,7 +64,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
             run = Options(device=device, **{key: given[key] for key in own.RUN})
             shared = {key: given[key] for key in own.TRAINING}
             dataset = find(given["dataset"], given["split"], given["size"])
-            sampler = Sampling(**{key: given[key] for key in flags.SAMPLING if given[key] is not None})
+            sampler = Sampling(**{key: given[key] for key in flags.SAMPLING})
             shared |= {"sampler": sampler, "initial": given["model_version"]}
             training = Training(dataset, options=run, network=ctx.args, **shared)
             line = train_one(training, given["promote"])
@@ -106,7 +107,7 @@ def encode_dataset(**given: Any) -> None:
 @flags.model_options
 @flags.autoencoder_version_option
 @own.export_options
-@flags.solver_options
+@flags.solver_options(dict.fromkeys(flags.SAMPLING), "what the model was finished with")
 def export(**given: Any) -> None:
     """Turn checkpoints into a bundle, once its graphs match torch.
 
@@ -119,9 +120,8 @@ def export(**given: Any) -> None:
     _require_training()
     from commands.models import default_kind
     from commands.train import export as export_one
-    from export.sources import Source
+    from export.sources import Source, sampler_of
     from runtime.datasets import find
-    from training.options import Sampling
 
     flags.check_solver(given)
     dataset = find(given["dataset"], given["split"], given["size"])
@@ -132,7 +132,8 @@ def export(**given: Any) -> None:
         given["model_version"],
     )
     chosen = {key: given[key] for key in flags.SAMPLING if given[key] is not None}
-    click.echo(export_one(source, given["output"], Sampling(**chosen), given["quantize"] or "float32"))
+    sampler = replace(sampler_of(source), **chosen)
+    click.echo(export_one(source, given["output"], sampler, given["quantize"] or "float32"))
 
 
 @cli.command(cls=flags.VariadicCommand)
@@ -186,7 +187,7 @@ def classify(**given: Any) -> None:
     click.echo(classify_files(choice, **given))
 
 
-@cli.command()
+@cli.command(cls=flags.VariadicCommand)
 @flags.dataset_options
 @flags.model_options
 @flags.autoencoder_version_option

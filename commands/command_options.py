@@ -32,8 +32,10 @@ TRAINING = (
     "classifier_version",
 )  # fmt: skip
 
+# Of training.options.Sampling, which imports torch, as BITS are of training.rounding.
+SAMPLER = {"sampler": "heun", "steps": 4, "weight": 1.3, "guidance_start": 0.0, "diffusion": 0.0}
+BITS = ("int8", "int5", "int4")
 MODELS = ("autoencoder", "vae", "flow", "generator", "classifier")  # that can be trained
-BITS = ("int8", "int5", "int4")  # of training.rounding, which imports torch
 LEAST_TO_DISK = 20_000  # images: a tenth of fewer takes no time that could be told from that of a start
 
 
@@ -52,7 +54,7 @@ def training_options(command: Command) -> Command:
             help="Go on from this checkpoint.  [default: fresh weights]",
         ),
         click.option("--lr", type=Number(1e-8, 10), default=1e-3, help="Learning rate."),
-        click.option("--total-epochs", type=click.IntRange(1), default=10),
+        click.option("--total-epochs", type=click.IntRange(1), default=10, help="Passes over the training images."),
         click.option(
             "--milestones",
             type=click.IntRange(1),
@@ -60,7 +62,7 @@ def training_options(command: Command) -> Command:
             metavar="EPOCH...",
             help="Epochs at which the rate is multiplied by gamma; without any it falls to 0 along a cosine.",
         ),
-        click.option("--gamma", type=Number(1e-6, 1), default=0.2),
+        click.option("--gamma", type=Number(1e-6, 1), default=0.2, help="Factor of the rate at each of --milestones."),
         click.option(
             "--ema-decay",
             type=Number(0, 0.99999),
@@ -291,7 +293,7 @@ def test_options(command: Command) -> Command:
             "--against",
             type=click.Choice([*NAMES, "noise"]),
             multiple=True,
-            help="Measure how well the log-density tells test images from these; may be repeated.",
+            help="Measure how well the log-density tells test images from these, one or several.",
         ),
     )
 

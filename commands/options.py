@@ -12,13 +12,15 @@ import click
 from runtime import datasets, images
 from runtime.bundle import Bundle
 from runtime.chunks import DEFAULT_THREADS
+from runtime.noise import MAX_SEED
 from runtime.sampling import SAMPLERS, SOLVERS, diffusion_of
-from runtime.settings import Way, way_of
+from runtime.sessions import MAX_THREADS
+from runtime.settings import MAX_DIFFUSION, MAX_STEPS, MAX_WEIGHT, Way, way_of
 
 # Those of runtime.settings.Sampling.
 SAMPLING = ("sampler", "weight", "guidance_start", "diffusion", "steps")
 FOLDER = click.Path(path_type=Path, file_okay=False)
-THREADS = click.IntRange(1, 1024)
+THREADS = click.IntRange(1, MAX_THREADS)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -65,7 +67,7 @@ def dataset_options(command: Command) -> Command:
     """--dataset, --split and --size."""
     return all_of(
         command,
-        click.option("--dataset", type=click.Choice(datasets.NAMES), default="MNIST"),
+        click.option("--dataset", type=click.Choice(datasets.NAMES), default="MNIST", help="Of the images."),
         click.option("--split", type=click.Choice(datasets.SPLITS), default="balanced", help="EMNIST only."),
         click.option(
             "--size",
@@ -119,41 +121,37 @@ def model_options(command: Command) -> Command:
 def sampling_options(command: Command) -> Command:
     """Those of SAMPLING; None is the bundle's default."""
     text = "Euler-Maruyama, Euler, Heun, DPM-Solver++(2M), or a generator that needs few evaluations: the bundle's own."
-    return all_of(
-        command,
-        click.option("--sampler", type=click.Choice(SAMPLERS), help=f"{text}  [default: the bundle's]"),
-        _solver_settings,
-    )
+    return _sampling_options(click.Choice(SAMPLERS), text, dict.fromkeys(SAMPLING), "the bundle's")(command)
 
 
-def solver_options(command: Command) -> Command:
-    """Those of SAMPLING, for a flow that has no generator yet."""
+def solver_options(defaults: Mapping[str, Any], otherwise: str | None = None) -> Callable[[Command], Command]:
+    """Those of SAMPLING, for a flow that has no generator yet; otherwise: what takes the place of a default None."""
     text = "Solver: Euler-Maruyama, Euler, Heun, or DPM-Solver++(2M)."
-    return all_of(
-        command,
-        click.option("--sampler", type=click.Choice(SOLVERS), help=f"{text}  [default: heun]"),
-        _solver_settings,
-    )
+    return _sampling_options(click.Choice(SOLVERS), text, defaults, otherwise)
 
 
-def _solver_settings(command: Command) -> Command:
-    return all_of(
+def _sampling_options(
+    samplers: click.Choice[Any], text: str, defaults: Mapping[str, Any], otherwise: str | None
+) -> Callable[[Command], Command]:
+    def option(flag: str, kind: click.ParamType[Any], text: str) -> Callable[[Command], Command]:
+        default = defaults[flag[2:].replace("-", "_")]
+        shown = f"  [default: {otherwise}]" if default is None else ""
+        return click.option(flag, type=kind, default=default, help=f"{text}{shown}")
+
+    return lambda command: all_of(
         command,
-        click.option("--weight", type=Number(0, 100), help="Guidance weight: 1 is none.  [default: the bundle's]"),
-        click.option(
-            "--guidance-start",
-            type=Number(0, 1),
-            help="Time from which on guidance counts, 0 is noise and 1 data.  [default: the bundle's]",
-        ),
-        click.option(
+        option("--sampler", samplers, text),
+        option("--weight", Number(0, MAX_WEIGHT), "Guidance weight: 1 is none."),
+        option("--guidance-start", Number(0, 1), "Time from which on guidance counts, 0 is noise and 1 data."),
+        option(
             "--diffusion",
-            type=Number(0, 10),
-            help="sigma(t) = diffusion * (1 - t) of sampler sde or heun: 0 is the ODE.  [default: the bundle's; sde 1]",
+            Number(0, MAX_DIFFUSION),
+            "sigma(t) = diffusion * (1 - t) of sampler sde, whose own is 1, or heun; 0 is the ODE.",
         ),
-        click.option(
+        option(
             "--steps",
-            type=click.IntRange(1, 1000),
-            help="Steps of the solver; a finished model draws best with its own.  [default: the bundle's]",
+            click.IntRange(1, MAX_STEPS),
+            "Steps of the solver; a finished model draws best with its own.",
         ),
     )
 
@@ -214,7 +212,7 @@ threads_option = click.option(
     show_default="the cores there are, at most 4",
     help="Threads among which images are divided.",
 )
-seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0)
+seed_option = click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Of all random numbers.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 autoencoder_version_option = click.option(
     "--autoencoder-version",

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
+from commands import recipe_files
 from commands.models import default_kind
 from commands.progress import note
 from commands.train import Training, agreed, encode, export, train
 from export.sources import Source
-from runtime.datasets import find
-from runtime.errors import DataError
 from training import checkpoints, parallel
 from training.options import Options, Sampling
 from training.paths import CLASSIFIER, Version, flow_name, generator_name
 
 ENCODING_BATCH = 500
-FOLDER = Path(__file__).resolve().parent.parent / "training" / "recipes"
-SUFFIX = ".toml"
-TABLES = {"autoencoder", CLASSIFIER, "flow", "distillation"}
-LISTS = {"flow_stages", "generator_stages"}
 
 
 def run_recipe(
@@ -41,8 +35,8 @@ def run_recipe(
     Where the user agrees to replace the main checkpoints, they are exported to the data set's bundle. With `resume`
     stages that are complete are passed over, and the one that was interrupted goes on.
     """
-    recipe = _read(name)
-    dataset = find(recipe["dataset"], recipe.get("split", "balanced"), recipe.get("size", "base"))
+    recipe = recipe_files.read(name)
+    dataset = recipe_files.dataset_of(recipe)
     if promote is None:
         promote = agreed(f"Replace the main checkpoints and the bundle of {dataset.model_name}?")
     exported = dict(recipe["export"])
@@ -102,14 +96,14 @@ class _Stages:
         of_all: dict[str, Any] = {"autoencoder": kind, "sampler": self.sampler}
         if not self._adopts("flow", flow_name(kind)):
             self._train("flow", self.recipe["flow"], "flow", **of_all)
-        for table in further_stages(self.recipe, "flow_stages"):
+        for table in recipe_files.further_stages(self.recipe, "flow_stages"):
             self._train(table["name"], table, "flow", **of_all, initial="dev")
 
     def generator(self, kind: str, teacher: Version) -> None:
         """Distil a generator, and go on from it in every stage of generator_stages."""
         of_all: dict[str, Any] = {"autoencoder": kind, "teacher_version": teacher, "sampler": self.sampler}
         self._train("distillation", self.recipe["distillation"], "generator", **of_all)
-        for table in further_stages(self.recipe, "generator_stages"):
+        for table in recipe_files.further_stages(self.recipe, "generator_stages"):
             self._train(table["name"], table, "generator", **of_all, initial="dev")
 
     def _adopts(self, stage: str, name: str) -> bool:
@@ -132,70 +126,9 @@ class _Stages:
         self.line = train(_training(table, self.run, **self.common, **more), promote=False)
 
 
-def further_stages(recipe: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """A training each that the recipe's tables [[name]] ask for, in their order; each has a "name".
-
-    A table with rounds = N is N trainings, each from where the last ended, with seeds counted up: judges are new.
-    """
-    tables = recipe.get(name, [])
-    if not isinstance(tables, list) or not all("name" in table for table in tables):
-        raise DataError(f"a recipe's {name} are a list of tables, [[{name}]], each with a name")
-    if not all(isinstance(rounds, int) and rounds >= 1 for rounds in (table.get("rounds", 1) for table in tables)):
-        raise DataError(f"rounds of a recipe's {name} are a whole number from 1")
-    return [
-        {key: value for key, value in table.items() if key != "rounds"} | {"seed": table.get("seed", 0) + index}
-        for table in tables
-        for index in range(table.get("rounds", 1))
-    ]
-
-
 def _note(text: str) -> None:
     if parallel.is_first():
         note(text)
-
-
-def _read(name: str) -> dict[str, Any]:
-    path = Path(name) if name.endswith(SUFFIX) else FOLDER / f"{name}{SUFFIX}"
-    if not path.is_file():
-        known = ", ".join(sorted(each.stem for each in FOLDER.glob(f"*{SUFFIX}")))
-        raise click.UsageError(f"no recipe {name!r}; there are {known}, and files that end in {SUFFIX}.")
-    try:
-        recipe = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is damaged: {error}") from error
-    _check(recipe, path)
-    return recipe
-
-
-def _check(recipe: dict[str, Any], path: Path) -> None:
-    """Refuse a recipe, before hours are spent on it, that lacks a table or has a key which nothing takes."""
-    if not recipe.keys() & {"autoencoder", "distillation"}:
-        raise DataError(f"{path} lacks what to train, autoencoder or distillation")
-    for needed in ("dataset", "export", *(["flow"] if "autoencoder" in recipe else [])):
-        if needed not in recipe:
-            raise DataError(f"{path} lacks {needed}")
-    _check_keys(recipe, {"dataset", "split", "size", "export", *TABLES, *LISTS}, f"{path}")
-    _check_keys(recipe["export"], {"quantize", "packed", *_names(Sampling)}, f"{path}, export,")
-    of_training = {"from", "network", *_names(Options), *_names(Training)}
-    for name in sorted(recipe.keys() & TABLES):
-        _check_keys(recipe[name], of_training, f"{path}, {name},")
-    for name in recipe.keys() & LISTS:
-        for table in further_stages(recipe, name):
-            _check_keys(table, {"name", *of_training}, f"{path}, {name},")
-    if "model" not in recipe.get("autoencoder", {"model": ""}):
-        raise DataError(f"{path}, autoencoder, lacks model: {' or '.join(checkpoints.AUTOENCODERS)}")
-
-
-def _check_keys(table: Any, known: set[str], where: str) -> None:
-    if not isinstance(table, dict):
-        raise DataError(f"{where} is no table")
-    unknown = sorted(table.keys() - known)
-    if unknown:
-        raise DataError(f"{where} has {unknown[0]!r}, which nothing takes")
-
-
-def _names(of: type[Options | Sampling | Training]) -> set[str]:
-    return {each.name for each in fields(of)}
 
 
 def _training(stage: dict[str, Any], run: Options, **common: Any) -> Training:

@@ -168,7 +168,7 @@ def network_arguments(training: Training) -> dict[str, Any]:
     words = [part for word in training.network for part in (word.split("=", 1) if word.startswith("--") else [word])]
     while words:
         word = words.pop(0)
-        parameter = allowed.get(word.removeprefix("--")) if word.startswith("--") else None
+        parameter = allowed.get(word.removeprefix("--").replace("-", "_")) if word.startswith("--") else None
         if parameter is None:
             raise click.UsageError(f"no argument {word!r}; {network.__name__} takes {_in_words(allowed)}.")
         if not words:

@@ -39,9 +39,11 @@ print(2 * 1024**3 / best)
 LAUNCH = """
 import json, resource, subprocess, sys, time
 started = time.perf_counter()
-status = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+result = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 seconds = time.perf_counter() - started
-print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, status]))
+if result.returncode:
+    sys.exit(result.stderr)
+print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
 """
 START = """
 import json, sys, time
@@ -194,9 +196,7 @@ def _flags(dataset: Dataset) -> list[str]:
 
 def _run(command: Sequence[str]) -> tuple[float, float]:
     """Seconds and peak megabytes of a process, started by a small one: it would inherit a large one's peak."""
-    seconds, peak, status = json.loads(_python(LAUNCH, *command, threads=1))
-    if status:
-        raise runtime.ToolkitError(f"{' '.join(command)} ended with status {status}")
+    seconds, peak = json.loads(_python(LAUNCH, *command, threads=1))
     return float(seconds), peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
@@ -205,7 +205,11 @@ def _python(code: str, *arguments: str, threads: int) -> str:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(names, str(threads)), "PYTHONPATH": str(PACKAGES)}
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    result = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    if result.returncode:
+        last = (result.stderr.strip().splitlines() or ["nothing said"])[-1]
+        raise runtime.ToolkitError(f"a process that measures ended with status {result.returncode}: {last}")
+    return result.stdout
 
 
 def _cpu_name() -> str:

@@ -48,12 +48,13 @@ def export_bundle(
 ) -> Manifest:
     """Write the bundle of `source` at `path`, replacing what is there; returns its manifest.
 
-    path: a folder, or a file for it to be packed in, which ends in packing.SUFFIX; defaults: how images are drawn;
-    storage: of the weights in its files, with which torch's are rounded.
+    path: a folder, or a file for it to be packed in, which ends in packing.SUFFIX; defaults: how images are drawn,
+    as the model was finished unless told otherwise; storage: of the weights in its files, with which torch's are
+    rounded.
     The bundle is made in a folder aside, which is renamed once every graph, the whole trajectory and the predicted
     classes have matched torch. Raises CheckpointError or ExportMismatchError, and leaves `path` as it was.
     """
-    plan, path = _plan(source, defaults or Sampling(), storage), _replaceable(path)
+    plan, path = _plan(source, defaults, storage), _replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     packed = is_packed(path)
     name = path.name[: -len(SUFFIX)] if packed else path.name
@@ -90,7 +91,7 @@ def temporary_bundle(source: Source, with_flow: bool = True) -> Bundle:
 
     Without its flow it only encodes and decodes; an untrained flow takes that one's place.
     """
-    plan = _plan(source, Sampling(), "float32", with_flow)
+    plan = _plan(source, None, "float32", with_flow)
     manifest = plan.whole(source.dataset.model_name, files={})
     return bundles.parse(manifest | {"checksum": manifests.checksum(manifest)}, NOWHERE, _OnDemand(plan.graphs))
 
@@ -129,11 +130,12 @@ class _OnDemand(Mapping[str, bytes]):
         return len(self._graphs)
 
 
-def _plan(source: Source, defaults: Sampling, storage: Storage, with_flow: bool = True) -> _Plan:
+def _plan(source: Source, defaults: Sampling | None, storage: Storage, with_flow: bool = True) -> _Plan:
     """What the bundle of a source will be; arguments as for export_bundle and temporary_bundle."""
     if source.only_generates:
         return _generator_plan(source, defaults, storage)
     parts = sources.read(source, with_flow)
+    defaults = defaults or sources.drawn_by(parts.flow)
     networks = Networks(
         parts.autoencoder.network, parts.flow.network, parts.generator.network if parts.generator else None
     )
@@ -163,7 +165,7 @@ def _plan(source: Source, defaults: Sampling, storage: Storage, with_flow: bool 
     return _Plan(manifest, list(zip(specs, references, strict=True)))
 
 
-def _generator_plan(source: Source, defaults: Sampling, storage: Storage) -> _Plan:
+def _generator_plan(source: Source, defaults: Sampling | None, storage: Storage) -> _Plan:
     """A bundle that only generates."""
     checkpoint = checkpoints.load(source.generator_path, Generator)
     network = checkpoint.network
@@ -171,14 +173,15 @@ def _generator_plan(source: Source, defaults: Sampling, storage: Storage) -> _Pl
     classes = len(source.dataset.classes)
     trained = sources.provenance_of(source.generator_path, checkpoint)
     provenance = {name: trained[name] for name in ("sha256", "total_epochs", "teacher")}
+    before = sources.before(trained, lambda name: name == "total_epochs")
     manifest = {
         "dataset": _facts(source.dataset, [1 / classes] * classes),
         "storage": storage,
         "latent_shape": list(network.latent_shape),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "defaults": {"weight": defaults.weight, "sampler": "few"},
+        "defaults": {"weight": (defaults or sources.drawn_by(checkpoint)).weight, "sampler": "few"},
         "generator": GENERATOR_WEIGHTS,
-        "provenance": {"generator": provenance | _before(trained), "versions": _versions()},
+        "provenance": {"generator": provenance | before, "versions": _versions()},
     }
     checked = network if storage == "float32" else plain
     return _Plan(manifest, [(generator_graph(plain), generator_graph(checked))])
@@ -192,12 +195,6 @@ def _facts(dataset: Dataset, prior: list[float]) -> dict[str, Any]:
         "classes": list(dataset.classes),
         "prior": prior,
     }
-
-
-def _before(description: dict[str, Any]) -> dict[str, Any]:
-    """How long the trainings were that one went on from, of a bundle whose manifest is to be short."""
-    before = description.get("before")
-    return {"before": {"total_epochs": before["total_epochs"], **_before(before)}} if before else {}
 
 
 def _versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from training.calibration import UNCALIBRATED
 from training.checkpoints import Checkpoint, CheckpointError
 from training.flows import Flow
 from training.generators import Generator
-from training.options import DRAWING_WEIGHTS
+from training.options import DRAWING_WEIGHTS, Sampling
 from training.paths import Version, flow_name, generator_name
 
 # What all trainings of a checkpoint have in common, and what they came to.
@@ -76,15 +77,16 @@ def provenance_of(path: Path, checkpoint: Checkpoint[Any]) -> dict[str, Any]:
     Of the trainings before the last it is what they were told.
     """
     description = checkpoint.description
-    return {"sha256": paths.sha256(path) if path.is_file() else "", **description, **_before(description)}
+    earlier = before(description, lambda name: name not in OF_ALL)
+    return {"sha256": paths.sha256(path) if path.is_file() else "", **description, **earlier}
 
 
-def _before(description: dict[str, Any]) -> dict[str, Any]:
-    """Its entry "before", in short."""
-    before = description.get("before")
-    if before is None:
+def before(description: dict[str, Any], kept: Callable[[str], bool]) -> dict[str, Any]:
+    """The entry "before" of what is said of a training, with the entries that are kept, and so on."""
+    earlier = description.get("before")
+    if earlier is None:
         return {}
-    return {"before": {name: value for name, value in before.items() if name not in OF_ALL} | _before(before)}
+    return {"before": {name: value for name, value in earlier.items() if kept(name)} | before(earlier, kept)}
 
 
 def read(source: Source, with_flow: bool) -> Parts:
@@ -93,6 +95,18 @@ def read(source: Source, with_flow: bool) -> Parts:
     if not with_flow:
         return Parts(source, autoencoder, _untrained_flow(source.dataset, autoencoder.network), None)
     return Parts(source, autoencoder, _flow_of(source, autoencoder), _generator_of(source))
+
+
+def sampler_of(source: Source) -> Sampling:
+    """How the model of a source was finished to be drawn; CheckpointError where there is none."""
+    if source.only_generates:
+        return drawn_by(checkpoints.load(source.generator_path, Generator))
+    return drawn_by(checkpoints.load(source.flow_path, Flow))
+
+
+def drawn_by(checkpoint: Checkpoint[Any]) -> Sampling:
+    """The sampler that a flow or a generator was finished with, or the default of those that were not."""
+    return Sampling(**checkpoint.description.get("sampler", {}))
 
 
 def _flow_of(source: Source, autoencoder: Checkpoint[AutoEncoder]) -> Checkpoint[Flow]:

@@ -126,12 +126,14 @@ def solve(
     diffusion: float = 0.0,
     noise: Callable[[int], Array] | None = None,
 ) -> Iterator[Array]:
-    """Integrate by the solver of this name: "ode" is euler, and "sde" euler with diffusion."""
+    """Integrate by the solver of this name: "ode" is euler, "sde" euler with diffusion; ValueError for any other."""
     if sampler == "heun":
         return heun(velocity, x, times, diffusion, noise)
     if sampler == "dpmpp":
         return dpmpp(velocity, x, times)
-    return euler(velocity, x, times, diffusion, noise)
+    if sampler in ("ode", "sde"):
+        return euler(velocity, x, times, diffusion, noise)
+    raise ValueError(f"sampler must be one of {', '.join(SOLVERS)}, not {sampler!r}")
 
 
 def diffusion_of(sampler: Sampler, given: float | None, default: float) -> float:

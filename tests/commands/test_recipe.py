@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import runtime
-from commands import recipe
+from commands import recipe, recipe_files
 from evaluation.accuracy import measure_accuracy
 from export.bundles import export_bundle
 from export.sources import Source
@@ -150,7 +150,7 @@ quantize = "int8"
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     (tmp_path / "tiny.toml").write_text(TINY)
-    monkeypatch.setattr(recipe, "FOLDER", tmp_path)
+    monkeypatch.setattr(recipe_files, "FOLDER", tmp_path)
     for steps in ("FEATURE_STEPS", "FIRST_BATCHES", "CRITIC_STEPS"):
         monkeypatch.setattr(finishing, steps, 2)
     monkeypatch.chdir(tmp_path)
@@ -298,14 +298,12 @@ def test_without_agreement_nothing_main_is_touched(folder, root):
 
 def test_rounds_are_trainings_with_new_seeds():
     tables = [{"name": "tuning", "lr": 1e-3}, {"name": "finishing", "lr": 1e-4, "seed": 3, "rounds": 2}]
-    found = recipe.further_stages({"flow_stages": tables}, "flow_stages")
+    found = recipe_files.further_stages({"flow_stages": tables}, "flow_stages")
     assert found == [
         {"name": "tuning", "lr": 1e-3, "seed": 0},
         {"name": "finishing", "lr": 1e-4, "seed": 3},
         {"name": "finishing", "lr": 1e-4, "seed": 4},
     ]
-    with pytest.raises(DataError, match="whole number"):
-        recipe.further_stages({"flow_stages": [{"name": "finishing", "rounds": 0}]}, "flow_stages")
 
 
 def test_unknown_recipes_list_the_known(folder):
@@ -323,19 +321,28 @@ def test_a_recipe_may_be_any_file(folder, root):
     [
         ('dataset = "MNIST"', "", "lacks dataset"),
         ("[export]", "[exports]", "lacks export"),
-        (TINY, 'dataset = "MNIST"\n[export]', "lacks what to train"),
-        (TINY, 'dataset = "MNIST"\nautoencoder = 3\nflow = 3\n[export]', "autoencoder, is no table"),
         ("[classifier]", "[reader]", "has 'reader'"),
-        ('model = "vae"', "", "autoencoder, lacks model: autoencoder or vae"),
-        ("alpha = 0.5", "alhpa = 0.5", "autoencoder, has 'alhpa'"),
-        ("pairs = 3", "pears = 3", "flow_stages, has 'pears'"),
-        ("[export]", "[export]\nstep = 3", "export, has 'step'"),
+        ('model = "vae"', "", "autoencoder: lacks model"),
+        (TINY, 'dataset = "MNIST"\n[export]', "lacks what to train"),
+        (TINY, 'dataset = "MNIST"\nautoencoder = 3\nflow = 3\n[export]', "autoencoder: is no table"),
+        ("alpha = 0.5", "alhpa = 0.5", "autoencoder: has 'alhpa'"),
+        ("alpha = 0.5", 'alpha = "much"', "autoencoder: alpha: 'much' is not a number"),
+        ("alpha = 0.5", "resume = true", "autoencoder: has 'resume'"),
+        ("pairs = 3", "pears = 3", "flow_stages: has 'pears'"),
+        ("pairs = 3", "rounds = 0", "flow_stages: rounds: 0 is not"),
+        ('name = "tuning"', "", "flow_stages: lacks name"),
+        ("weight = 1.2", "wait = 1.2", "flow_stages: sampler: has 'wait'"),
+        ("[[generator_stages]]", "[generator_stages]", "generator_stages: is no list"),
+        ("sieve = 3", "sieve = -3", "flow: network: sieve: .*at least 0"),
+        ("[export]", "[export]\nstep = 3", "export: has 'step'"),
+        ("[export]", '[export]\nsampler = "rk4"', "export: sampler: 'rk4' is not one of"),
+        ('dataset = "MNIST"', 'dataset = "Mnist"', "dataset: 'Mnist' is not one of"),
         ('dataset = "MNIST"', "dataset = ", "damaged"),
     ],
 )
 def test_what_is_wrong_with_a_recipe_is_named_before_anything_is_trained(folder, root, before, after, message):
     assert before in TINY
-    (folder / "tiny.toml").write_text(TINY.replace(before, after))
+    (folder / "tiny.toml").write_text(TINY.replace(before, after, 1))
     with pytest.raises(DataError, match=rf"tiny\.toml.*{message}"):
         run(root, promote=False)
     assert not (folder / "checkpoints").exists()

@@ -1,16 +1,14 @@
 """What ships, beside the checkpoints and recipes that it comes from."""
 
-import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from commands import recipe
+from commands import recipe_files
 from runtime import bundle as bundles
 from runtime import places
-from runtime.datasets import find
 from training import checkpoints, paths
 from training.flows import Flow
 
@@ -20,8 +18,7 @@ def test_a_shipped_bundle_was_exported_from_the_shipped_checkpoints(name):
     provenance = bundles.read(name).manifest["provenance"]
     shipped = Path(__file__).parents[2] / "checkpoints" / name / "main"
     files = {"flow": "vae-flow", "generator": "vae-generator", "vae": "vae"}
-    paths_of = {part: shipped / f"{file}.safetensors" for part, file in files.items() if part in provenance}
-    found = {part: paths.sha256(path) for part, path in paths_of.items() if path.is_file()}
+    found = {part: paths.sha256(shipped / f"{file}.safetensors") for part, file in files.items() if part in provenance}
     assert found
     assert found == {part: provenance[part]["sha256"] for part in found}
 
@@ -29,15 +26,15 @@ def test_a_shipped_bundle_was_exported_from_the_shipped_checkpoints(name):
 def _stages(wanted, first, further):
     """The tables of all trainings of a recipe, and of that which it goes on from."""
     other = wanted[first].get("from")
-    before = _stages(tomllib.loads((recipe.FOLDER / f"{other}.toml").read_text()), first, further) if other else []
-    return [*(before or [wanted[first]]), *recipe.further_stages(wanted, further)]
+    before = _stages(recipe_files.read(other), first, further) if other else []
+    return [*(before or [wanted[first]]), *recipe_files.further_stages(wanted, further)]
 
 
 @pytest.mark.parametrize("name", places.shipped())
 def test_a_shipped_bundle_is_as_its_recipe_says(name):
     shipped = bundles.read(name)
-    wanted = tomllib.loads((recipe.FOLDER / f"{name}.toml").read_text())
-    dataset = find(wanted["dataset"], wanted.get("split", "balanced"), wanted.get("size", "base"))
+    wanted = recipe_files.read(name)
+    dataset = recipe_files.dataset_of(wanted)
     provenance = shipped.manifest["provenance"]
     assert dataset.model_name == name
     assert shipped.manifest["storage"] == wanted["export"].pop("quantize", "float32")
@@ -55,8 +52,7 @@ def test_a_shipped_bundle_is_as_its_recipe_says(name):
         assert not flow or training["lr"] == table["lr"]
     if not flow:
         return
-    shares = recipe.FOLDER / f"{wanted['autoencoder'].get('from', name)}.toml"
-    autoencoder = tomllib.loads(shares.read_text())["autoencoder"]
+    autoencoder = recipe_files.read(wanted["autoencoder"].get("from", name))["autoencoder"]
     history = provenance[autoencoder["model"]]
     assert history["network"].items() >= autoencoder["network"].items()
     assert checkpoints.AUTOENCODERS[autoencoder["model"]](**history["network"])  # as bench does

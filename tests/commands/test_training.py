@@ -6,14 +6,16 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
-from commands.command_options import BITS
+from commands.command_options import BITS, SAMPLER
 from tests.commands.test_cli import error_line, run
 from training import tensor_files
+from training.options import Sampling
 from training.rounding import LEVELS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -39,6 +41,10 @@ def trained(tmp_path_factory, root):
 
 def test_bits_that_commands_offer_are_those_that_weights_can_have():
     assert tuple(LEVELS) == BITS
+
+
+def test_a_flow_is_finished_with_the_sampler_that_help_says():
+    assert asdict(Sampling()) == SAMPLER
 
 
 def test_dev_checkpoints_generate_and_test(trained, root):

@@ -1,5 +1,7 @@
 """Graphs that match torch, and bundles that are written whole."""
 
+from dataclasses import asdict
+
 import onnx
 import pytest
 import torch
@@ -8,13 +10,15 @@ import runtime
 from export import onnx_files, verify
 from export.bundles import export_bundle
 from export.graphs import GraphSpec, Networks, fold_batch_norms, folded
+from export.sources import sampler_of
 from runtime import bundle as bundles
 from runtime import manifests
 from runtime.errors import BundleError, ToolkitError
 from tests.gaussian import gaussian_flow, save_checkpoints, save_generator
 from tests.networks import graphs, trained_like
-from training import paths
+from training import checkpoints, paths
 from training.autoencoders import AutoEncoder, VarAutoEncoder
+from training.checkpoints import Checkpoint
 from training.flows import Flow
 from training.options import Sampling
 
@@ -104,6 +108,17 @@ def test_export_is_whole_or_not_at_all(tmp_path, source, monkeypatch):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoints"]
     assert bundles.read(folder).defaults.steps == 3
+
+
+def test_images_are_drawn_as_the_flow_was_finished_unless_told_otherwise(tmp_path, source):
+    flow = checkpoints.load(source.flow_path, Flow)
+    finished = Sampling(steps=3, weight=1.7, guidance_start=0.25)
+    description = {**flow.description, "sampler": asdict(finished)}
+    checkpoints.save(Checkpoint(flow.network, flow.arguments, description), source.flow_path)
+    assert sampler_of(source) == finished
+    export_bundle(source, tmp_path / "bundle")
+    defaults = bundles.read(tmp_path / "bundle").defaults
+    assert (defaults.steps, defaults.weight, defaults.guidance_start) == (3, 1.7, 0.25)
 
 
 def test_folders_of_other_things_are_left_alone(tmp_path, source):

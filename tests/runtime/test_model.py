@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import runtime
-from runtime import datasets
-from runtime import model as model_module
+from runtime import chunks, datasets
 from runtime.errors import ProviderError
 
 
@@ -85,7 +84,8 @@ def test_an_image_is_the_same_whatever_the_batch(shipped, settings):
 
 def test_an_image_is_the_same_whatever_the_chunk(shipped, monkeypatch):
     together = shipped.generate(LABELS, seed=5)
-    monkeypatch.setattr(model_module, "CHUNK", 7)
+    monkeypatch.setattr(chunks, "CHUNK", 7)
+    monkeypatch.setattr(chunks, "WORTHWHILE", 1)
     np.testing.assert_array_equal(together, shipped.generate(LABELS, seed=5))
 
 

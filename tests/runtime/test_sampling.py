@@ -30,12 +30,18 @@ def test_samplers_reach_the_closed_form_at_their_order(sampler, least_order):
     assert errors[-1] < (1e-2 if sampler == "ode" else 1e-3)
 
 
-@pytest.mark.parametrize("sampler", sampling.SAMPLERS)
+@pytest.mark.parametrize("sampler", sampling.SOLVERS)
 def test_one_evaluation_a_step_but_for_heun(sampler):
     asked = []
     states = sampling.solve(sampler, lambda x, t: asked.append(t) or 0 * x, np.zeros(2), sampling.time_grid(4))
     assert len(list(states)) == 5
     assert len(asked) == (7 if sampler == "heun" else 4)
+
+
+@pytest.mark.parametrize("sampler", [sampling.FEW, "rk4"])
+def test_what_is_no_solver_is_refused(sampler):
+    with pytest.raises(ValueError, match="heun"):
+        sampling.solve(sampler, lambda x, t: x, np.zeros(2), sampling.time_grid(4))
 
 
 @pytest.mark.parametrize(("sampler", "diffusion"), [("heun", 0.0), ("heun", 0.5), ("heun", 1.5), ("sde", 1.0)])
@@ -63,7 +69,7 @@ def test_noise_scales_add_up():
     )
 
 
-@pytest.mark.parametrize("sampler", sampling.SAMPLERS)
+@pytest.mark.parametrize("sampler", sampling.SOLVERS)
 def test_torch_and_numpy_pass_alike(sampler):
     x0 = np.random.default_rng(0).normal(size=(5, 3))
     np.testing.assert_allclose(solve(7, torch.from_numpy(x0), sampler).numpy(), solve(7, x0, sampler), rtol=1e-12)

@@ -56,7 +56,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
     if given["threads"]:
         torch.set_num_threads(given["threads"])
     with parallel.group(torch_device(given["device"])) as device:
-        if given["recipe"]:
+        if given["recipe"] is not None:
             _refuse_beside_recipe(ctx)
             of_run = {key: given[key] for key in ("root", "latents", "num_workers", "promote", "resume")}
             line = run_recipe(given["recipe"], device=device, **of_run)
@@ -159,7 +159,7 @@ def generate(**given: Any) -> None:
     choice = Choice.from_flags(given)
     flags.drop(given, "root", "num_workers")
     settings = {key: given.pop(key) for key in ("seed", *flags.SAMPLING)}
-    labels = [name for text in given.pop("labels") for name in text.split(",") if name]
+    labels = [name for text in given.pop("labels") for name in flags.names_in(text)]
     click.echo(generate_page(choice, settings, labels, **given))
 
 

@@ -19,7 +19,7 @@ UNLIKE = " (unlike the training data)"
 
 def classify(choice: Choice, files: Sequence[Path], top: int, rule: Rule | None, invert: Invert, as_json: bool) -> str:
     """Classify image files; returns lines for people or one JSON object."""
-    inputs = np.stack([pictures.read_picture(path, invert) for path in files])
+    inputs = np.stack([pictures.read_picture(path, invert, choice.dataset.framing) for path in files])
     model = opened(choice)
     started = time.perf_counter()
     posterior = model.classify(inputs, rule=rule)

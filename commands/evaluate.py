@@ -42,6 +42,8 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
     """Judge samples made for a part's labels with several seeds; returns a table or one JSON object."""
     if extent.record and not choice.version == choice.autoencoder_version == "main":
         raise click.UsageError("--record goes with main versions: a dev model has no bundle to write to.")
+    if extent.record and any(value is not None for value in settings.values()):
+        raise click.UsageError("--record goes with the bundle's own settings, which its figures are of.")
     if extent.train_networks:
         require_training()
     model = opened(choice)

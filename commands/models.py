@@ -58,6 +58,11 @@ def opened(choice: Choice, flow_needed: bool = True) -> runtime.Model:
         _note_newer_checkpoints(choice, bundle)
         return runtime.Model(bundle, settings)
     source = _source(choice)
+    if not (source.autoencoder_path.is_file() or source.generator_path.is_file()):
+        raise runtime.BundleError(
+            f"there is no checkpoint {source.autoencoder_path}, and {choice.dataset.model_name} is not among the "
+            f"bundles ({', '.join(bundle_names())})"
+        )
     from export.bundles import temporary_bundle
 
     note(f"exporting the {choice.version} checkpoint of {choice.dataset.model_name} in memory, which takes seconds")
@@ -71,7 +76,7 @@ def bundle_path(name: str) -> Path | None:
 
 def bundle_called(name: str) -> runtime.Bundle:
     """The bundle of this name, or at this path; BundleError where there is none."""
-    return bundles.read(bundle_path(name) or name)
+    return bundles.read((bundle_path(name) if places.is_name(name) else None) or name)
 
 
 def bundle_names() -> list[str]:
@@ -95,8 +100,15 @@ def require_training() -> None:
 
 
 def _bundle_of(dataset: Dataset) -> runtime.Bundle | None:
+    """The bundle of a data set's model, if there is one; BundleError where it is another's that lies in its place."""
     path = bundle_path(dataset.model_name)
-    return None if path is None else bundles.read(path)
+    if path is None:
+        return None
+    bundle = bundles.read(path)
+    key = bundle.manifest["dataset"]["key"]
+    if key != dataset.key:
+        raise runtime.BundleError(f"{path} is a model of {key}, not of {dataset.key}")
+    return bundle
 
 
 def _note_newer_checkpoints(choice: Choice, bundle: runtime.Bundle) -> None:

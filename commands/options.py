@@ -190,6 +190,14 @@ def check_page(height: int, width: int, scale: float) -> None:
         raise click.UsageError(f"{error}.") from error
 
 
+def names_in(text: str) -> list[str]:
+    """The names in a flag's value, with commas or spaces between; UsageError where there is none."""
+    names = text.replace(",", " ").split()
+    if not names:
+        raise click.UsageError(f"{text!r} names nothing.")
+    return names
+
+
 def drop(given: dict[str, Any], *names: str) -> None:
     """Forget flags that every command takes, so that scripts can pass one set, but this one has no use for."""
     for name in names:
@@ -231,7 +239,7 @@ class OutputFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = Path(str(super().convert(value, param, ctx)))
-        if not path.name.lower().endswith(self.endings):
+        if not path.name.lower().endswith(self.endings) or path.name.lower() in self.endings:
             self.fail(f"{str(path)!r} does not end in {' or '.join(self.endings)}.", param, ctx)
         if not path.parent.is_dir():
             self.fail(f"there is no folder {str(path.parent)!r}.", param, ctx)

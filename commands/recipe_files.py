@@ -15,6 +15,7 @@ from commands import command_options as own
 from commands import options as flags
 from runtime.datasets import Dataset, find
 from runtime.errors import DataError
+from runtime.sampling import diffusion_of
 from training import checkpoints
 from training.checkpoints import AUTOENCODERS
 from training.classifiers import Classifier
@@ -69,16 +70,16 @@ def further_stages(recipe: Mapping[str, Any], name: str) -> list[dict[str, Any]]
 def _checked(recipe: dict[str, Any]) -> dict[str, Any]:
     sampler = _flags(flags.solver_options(own.SAMPLER))
     stage = _flags(own.training_options) | _flags(flags.batch_size_option) | _flags(flags.seed_option)
-    stage = {key: convert for key, convert in stage.items() if key not in DECIDED}
-    of_list: dict[str, Convert] = {"name": str, "rounds": _flag(click.IntRange(1)), "sampler": _table(sampler)}
-    further = _tables({**stage, **of_list}, needed=("name",))
-    kinds: dict[str, Convert] = {"model": _flag(click.Choice(list(AUTOENCODERS))), "from": str}
-    stored = {"quantize": _flags(own.export_options)["quantize"], "packed": _flag(click.BOOL)}
+    stage = {key: convert for key, convert in stage.items() if key not in DECIDED} | {"sampler": _table(sampler)}
+    rounds = _flags(click.option("--rounds", type=click.IntRange(1)))
+    model = _flags(click.option("--model", type=click.Choice(list(AUTOENCODERS))))
+    stored = {"quantize": _flags(own.export_options)["quantize"], **_flags(click.option("--packed", is_flag=True))}
+    further = _tables({**stage, **rounds, "name": _text}, needed=("name",))
     whole: dict[str, Convert] = {
         **_flags(flags.dataset_options),
-        "autoencoder": _table({**stage, **kinds, **_network(AUTOENCODERS["vae"])}, needed=("model",)),
+        "autoencoder": _table({**stage, **model, "from": _text, **_network(AUTOENCODERS["vae"])}, needed=("model",)),
         CLASSIFIER: _table({**stage, **_network(Classifier)}),
-        "flow": _table({**stage, "from": str, **_network(Flow)}),
+        "flow": _table({**stage, "from": _text, **_network(Flow)}),
         "flow_stages": further,
         "distillation": _table({**stage, **_network(Generator)}),
         "generator_stages": further,
@@ -88,6 +89,10 @@ def _checked(recipe: dict[str, Any]) -> dict[str, Any]:
         raise DataError("lacks what to train, autoencoder or distillation")
     with_flow = ("flow",) if "autoencoder" in recipe else ()
     found: dict[str, Any] = _table(whole, needed=("dataset", "export", *with_flow))(recipe)
+    try:
+        diffusion_of(found["export"].get("sampler", own.SAMPLER["sampler"]), found["export"].get("diffusion"), 0.0)
+    except ValueError as error:
+        raise DataError(f"export: {error}") from error
     return found
 
 
@@ -128,13 +133,23 @@ def _tables(known: Mapping[str, Convert], needed: tuple[str, ...]) -> Convert:
 
 def _flags(options: Callable[[click.Command], click.Command]) -> dict[str, Convert]:
     """What converts the values of flags, by their names."""
-    command = click.Command("flags", params=options(click.Command("none")).params)
-    return {str(flag.name): partial(flag.type_cast_value, click.Context(command)) for flag in command.params}
+    command = options(click.Command("flags"))
+    return {str(flag.name): partial(_as_flag, flag, click.Context(command)) for flag in command.params}
 
 
-def _flag(kind: click.ParamType[Any]) -> Convert:
-    """What converts a value as a flag of this type does."""
-    return lambda value: kind.convert(value, None, None)
+def _as_flag(flag: click.Parameter, context: click.Context, value: Any) -> Any:
+    """A value of TOML as the flag has it: a whole number stays one, and only true and false are such."""
+    whole, truth = (isinstance(flag.type, kind) for kind in (click.types.IntParamType, click.types.BoolParamType))
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, bool) != truth or (whole and not isinstance(each, int)):
+            raise DataError(f"{each!r} is no {flag.type.name}")
+    return flag.type_cast_value(context, value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{value!r} is no text")
+    return value
 
 
 def _network(network: type[nn.Module]) -> dict[str, Convert]:

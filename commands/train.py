@@ -224,8 +224,9 @@ def torch_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise click.UsageError(f"--device {name!r} is not to be had here: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        why = str(error).splitlines()[0][:200]
+        raise click.UsageError(f"--device {name!r} is not to be had here: {why}") from error
     return device
 
 

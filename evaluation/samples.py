@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.evaluator import Evaluator, Reading
-from evaluation.figures import frechet_distance, prdc, typical_distance
+from evaluation.figures import NEIGHBOURS, frechet_distance, prdc, typical_distance
 from runtime.datasets import LabelledImages
 from runtime.errors import DataError
 
@@ -24,10 +24,14 @@ class Judge:
     """
 
     def __init__(self, evaluator: Evaluator, wanted: LabelledImages, train: LabelledImages) -> None:
+        if len(wanted.images) <= NEIGHBOURS:
+            raise DataError(f"{len(wanted.images)} images are too few to judge by: there must be {NEIGHBOURS + 1}")
         self._evaluator = evaluator
         self._real = evaluator(wanted.images)
         figures = _figures(evaluator(stand_in(train, wanted.labels).images), wanted.labels, self._real)
         self._floor = figures.pop("frechet_distance")
+        if not self._floor > 0:
+            raise DataError("the images to judge by are all alike")
         self.accuracy = float((self._real.labels == wanted.labels).mean())
         self.real = figures | {"frechet_multiple": 1.0}
 
@@ -44,6 +48,8 @@ class Memorisation:
         """`count` images of each side are enough."""
         self._train, self._count = train, count
         self._real = typical_distance(self._some(real), train)
+        if not self._real > 0:
+            raise DataError("the images to judge by are copies of training images")
 
     def __call__(self, samples: NDArray[np.uint8]) -> float:
         """Near or above 1 for new images, near 0 for copies of training images."""

@@ -223,11 +223,8 @@ def _reading(description: dict[str, Any]) -> Reading:
 def _replaceable(path: Path) -> Path:
     """The full path; ToolkitError where something other than a bundle would be replaced."""
     path = path.resolve()
-    if is_packed(path):
-        if path.is_dir():
-            raise ToolkitError(f"{path} is a folder: it is left as it is")
-    elif path.exists() and not (path / manifests.MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
-        raise ToolkitError(f"{path} is not empty and no bundle: it is left as it is")
+    if not bundles.is_replaceable(path):
+        raise ToolkitError(f"{path} is no bundle, or has other files in it: it is left as it is")
     return path
 
 

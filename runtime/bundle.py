@@ -108,9 +108,30 @@ def record_measurements(path: Path, figures: Mapping[str, Any]) -> None:
         pack(replace(bundle, manifest=manifest), bundle.path)
 
 
+def is_replaceable(path: Path) -> bool:
+    """Whether a bundle may be written at a path: nothing is there, or an empty folder, or a bundle and nothing else."""
+    if not path.exists():
+        return True
+    if packing.is_packed(path) != path.is_file():
+        return False
+    try:
+        files = [each.name for each in path.iterdir()] if path.is_dir() else list(packing.read(path))
+        if not files:
+            return True
+        manifests.decode(_contents(path)(MANIFEST), path / MANIFEST)
+    except (BundleError, OSError):
+        return False
+    return set(files) <= {MANIFEST, *manifests.GRAPHS}
+
+
 def pack(bundle: Bundle, path: Path) -> None:
-    """Write a bundle as one file, whose name ends in packing.SUFFIX."""
-    packing.write({MANIFEST: manifests.encode({**bundle.manifest}), **bundle.graphs}, path)
+    """Write a bundle as one file, whose name ends in packing.SUFFIX.
+
+    Raises BundleError where something other than a bundle would be replaced.
+    """
+    if not is_replaceable(path):
+        raise BundleError(f"{path} is no bundle: it is left as it is")
+    packing.write({MANIFEST: manifests.encode({**bundle.manifest}), **bundle.graphs}, path, bundle.name)
 
 
 def _contents(path: Path) -> Callable[[str], bytes]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, MissingDataError
+from .framing import Framing
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -30,6 +31,7 @@ VALIDATION_STRIDE = 11
 
 _DIGITS = tuple(string.digits)
 _MERGED = _DIGITS + tuple(string.ascii_uppercase) + tuple("abdefghnqrt")
+_MNIST, _EMNIST, _WHOLE = Framing(20, by_mass=True), Framing(24, by_mass=False), Framing(28, by_mass=False, ground=0.03)
 _CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
@@ -53,6 +55,7 @@ class Dataset:
     classes: tuple[str, ...]
     transposed: bool  # its files hold images with rows and columns swapped
     uniform_prior: bool  # p(y) is uniform, rather than the training images' frequencies
+    framing: Framing  # of what its images show
     size: Size = "base"
 
     @property
@@ -77,9 +80,9 @@ class Dataset:
 DATASETS = {
     dataset.key: dataset
     for dataset in (
-        Dataset("MNIST", "MNIST", None, _DIGITS, False, False),
-        Dataset("FashionMNIST", "FashionMNIST", None, _CLOTHES, False, False),
-        Dataset("EMNIST-balanced", "EMNIST", "balanced", _MERGED, True, True),
+        Dataset("MNIST", "MNIST", None, _DIGITS, False, False, _MNIST),
+        Dataset("FashionMNIST", "FashionMNIST", None, _CLOTHES, False, False, _WHOLE),
+        Dataset("EMNIST-balanced", "EMNIST", "balanced", _MERGED, True, True, _EMNIST),
         Dataset(
             "EMNIST-byclass",
             "EMNIST",
@@ -87,8 +90,9 @@ DATASETS = {
             _DIGITS + tuple(string.ascii_uppercase + string.ascii_lowercase),
             True,
             False,
+            _EMNIST,
         ),
-        Dataset("EMNIST-bymerge", "EMNIST", "bymerge", _MERGED, True, False),
+        Dataset("EMNIST-bymerge", "EMNIST", "bymerge", _MERGED, True, False, _EMNIST),
     )
 }
 NAMES = ("MNIST", "EMNIST", "FashionMNIST")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,16 @@ from pathlib import Path
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to, which takes its place when the block ends well and goes when it does not."""
-    path = path.resolve()  # a link stays one
+    """A path beside `path` to write to, which takes its place when the block ends well and goes when it does not.
+
+    Raises OSError where `path` is there and no file: a device is not replaced.
+    """
+    try:
+        path = path.resolve()  # a link stays one
+    except RuntimeError as error:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "is there and no file", str(path))
     aside = path.with_name(f".{path.name[:200]}.{os.getpid()}")
     try:
         yield aside

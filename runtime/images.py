@@ -16,12 +16,15 @@ from PIL import Image, ImageOps, PngImagePlugin
 from .datasets import IMAGE_SIZE
 from .errors import DataError
 from .files import written_aside
+from .framing import Framing, framed
 
 Images = NDArray[np.uint8]
 Invert = Literal["auto", "yes", "no"]
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535
+_TEXTURE = 6.0  # times the median deviation along the border: four standard deviations of noise
+_LARGEST = 560  # pixels a side of what is looked at: a mean over many of a photograph's has less noise
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # those that pillow reads by itself
 PIXELS_PER_SCALE = 100  # a cell of scale 1 has 100 pixels a side, an inch of a common screen
 GAP = 0.05  # of a cell
@@ -29,19 +32,30 @@ TEXT_KEY = "parameters"
 _LABELS_AT_A_TIME = 1 << 16
 
 
-def read_picture(path: Path | str, invert: Invert = "auto") -> Images:
+def read_picture(path: Path | str, invert: Invert = "auto", framing: Framing | None = None) -> Images:
     """Read an image file of any size as uint8 (28, 28), light on dark.
 
-    It is made grey, squared with its border's shade and scaled down. "auto" inverts pictures whose border is
-    lighter than mid-grey, as ink on paper is. Raises DataError, which names the file.
+    One of 28x28 pixels is only made grey. Of others, what is drawn is cut out, its contrast stretched, and placed as
+    `framing` says; without that they are squared with their border's shade and scaled down. "auto" inverts pictures
+    whose border is lighter than mid-grey, as ink on paper is. Raises DataError, which names the file.
     """
     picture = _open(Path(path))
-    grey = np.asarray(picture, np.uint8)
-    border = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
-    pixels = np.array(_squared(picture, round(border)), np.uint8)
-    if invert == "yes" or (invert == "auto" and border > 127):
-        pixels = 255 - pixels
-    return pixels
+    edge = _edge(picture)
+    ground = float(np.median(edge))
+    inverted = invert == "yes" or (invert == "auto" and ground > 127)
+    if framing is not None and picture.size != (IMAGE_SIZE, IMAGE_SIZE):
+        picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
+        difference = np.asarray(picture, np.float64) - ground
+        texture = _TEXTURE * float(np.median(np.abs(_edge(picture) - ground)))
+        return framed(np.clip(-difference if inverted else difference, 0, None), texture, framing)
+    pixels = np.array(_squared(picture, round(ground)), np.uint8)
+    return 255 - pixels if inverted else pixels
+
+
+def _edge(picture: Image.Image) -> NDArray[np.float64]:
+    """The pixels along the border of a grey picture."""
+    grey = np.asarray(picture, np.float64)
+    return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 
 def page(images: Images, height: int, width: int, scale: float) -> Image.Image:

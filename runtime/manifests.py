@@ -156,6 +156,8 @@ def _bank(times: list[float], weights: list[float], seed: int) -> DenoisingBank:
 
 def _check(found: Facts) -> None:
     """Refuse facts that do not fit each other."""
+    if not found.name or found.name != Path(found.name).name or "\0" in found.name:
+        raise ValueError("name is that of a folder")
     if len(found.prior) != len(found.classes) or not all(0 < p <= 1 for p in found.prior):
         raise ValueError("prior and classes do not fit")
     defaults = found.defaults

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import bayes, noise, sampling
-from .bayes import Floats, Rule
+from .bayes import RULES, Floats, Rule
 from .bundle import Bundle, read
 from .checks import check_images, check_labels, check_latents, in_range, one_of
 from .chunks import CHUNK, DEFAULT_THREADS, in_chunks
@@ -36,10 +36,10 @@ def load(
     providers: Sequence[str] = ("CPUExecutionProvider",),
     arena: bool = True,
 ) -> Model:
-    """Load a shipped bundle by name, or any bundle by its folder.
+    """Load a shipped bundle by name, or any bundle by the path of its folder or of the .tar.xz it is packed in.
 
     threads, providers, arena: see SessionSettings. Raises BundleError where the bundle is missing or damaged,
-    ProviderError where a provider is not there.
+    ProviderError where a provider is not there, ValueError for threads out of range.
     """
     if isinstance(providers, str):
         raise ValueError(f"providers is a list of names: [{providers!r}]")
@@ -50,7 +50,8 @@ class Model:
     """One bundle's model. It has no state that calls change, so threads may share it.
 
     Images are uint8 (N, 28, 28), upright, 0 background; float images in [0, 1] are taken too.
-    Latents are float32 (N, *latent_shape), standardised.
+    Latents are float32 (N, *latent_shape), standardised. All methods raise ValueError for arguments of another shape,
+    dtype or range, and those that read images or decode raise BundleError where the bundle only generates.
     """
 
     def __init__(
@@ -141,10 +142,11 @@ class Model:
         labels: ArrayLike | None = None,
         *,
         seed: int = 0,
+        first: int = 0,
         batch_size: int = CHUNK,
         **settings: Unpack[Sampling],
     ) -> Iterator[Images]:
-        """The images of generate(cycled labels, seed=seed), `num` of them, in batches of bounded memory.
+        """The images of generate(cycled labels, seed=seed, first=first), `num` of them, in batches of bounded memory.
 
         labels are repeated as often as needed; all classes in turn by default.
         """
@@ -153,12 +155,12 @@ class Model:
             raise ValueError("labels are empty: there is nothing to repeat")
         num, batch_size = in_range("num", num, 0, MAX_IMAGES), in_range("batch_size", batch_size, 1, MAX_IMAGES)
         draw = partial(self.generate, seed=seed, **settings)
-        draw([])  # refuses what is out of range now, not at the first batch
+        draw([], first=first)  # refuses what is out of range now, not at the first batch
 
         def batches() -> Iterator[Images]:
             for start in range(0, num, batch_size):
                 stop = min(start + batch_size, num)
-                yield draw(cycle[np.arange(start, stop) % len(cycle)], first=start)
+                yield draw(cycle[np.arange(start, stop) % len(cycle)], first=first + start)
 
         return batches()
 
@@ -168,7 +170,7 @@ class Model:
         rule: "denoising", "likelihood" or "ode"; the bundle's best on validation data by default. By "denoising", uint8
         images are read by classify.onnx, in stages and again where they leave doubt; others once, by all pairs.
         """
-        chosen: Rule = self.bundle.classifier.rule if rule is None else rule
+        chosen: Rule = one_of("rule", self.bundle.classifier.rule if rule is None else rule, RULES)
         checked = check_images(images)
         if chosen == "denoising" and checked.dtype == np.uint8:
             return self._chunked(lambda rows: self._read(checked[rows]), len(checked), (len(self.classes),))

@@ -1,4 +1,4 @@
-"""Bundles in one file: the files of the folder in a tar archive, compressed by xz, which `tar -xf` unpacks."""
+"""Bundles in one file: the folder in a tar archive, compressed by xz, of which `tar -xf` makes the folder again."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def is_packed(path: Path | str) -> bool:
     return str(path).lower().endswith(SUFFIX)
 
 
-def write(files: Mapping[str, bytes], path: Path) -> None:
-    """Write files, contents by name, as one; the same files give the same bytes.
+def write(files: Mapping[str, bytes], path: Path, folder: str) -> None:
+    """Write files, contents by name, as one that unpacks to a folder; the same files give the same bytes.
 
     The smallest come first: xz learns from them what small files are like, and then what weights are.
     """
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, content in sorted(files.items(), key=lambda file: len(file[1])):
-            facts = tarfile.TarInfo(name)
+            facts = tarfile.TarInfo(f"{folder}/{name}")
             facts.size = len(content)
             tar.addfile(facts, io.BytesIO(content))
     with written_aside(path) as aside:
@@ -38,7 +38,10 @@ def write(files: Mapping[str, bytes], path: Path) -> None:
 
 
 def read(path: Path) -> dict[str, bytes]:
-    """Contents by name; BundleError, naming the file, where it is damaged or holds anything but files."""
+    """Contents by name, of files in one folder or in none.
+
+    Raises BundleError, naming the file, where it is damaged or holds anything but files and that folder.
+    """
     try:
         with path.open("rb") as file:
             compressed = file.read(_MAX_BYTES)
@@ -46,10 +49,29 @@ def read(path: Path) -> dict[str, bytes]:
         content = decompressor.decompress(compressed, _MAX_BYTES)
         if not decompressor.eof:
             raise BundleError(f"{path} is damaged: it is cut off, or unpacks to more than {_MAX_BYTES >> 20} MB")
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
-            parts = {member.name: tar.extractfile(member) for member in tar}
-            return {name: part.read() for name, part in parts.items() if part is not None}
-    except (lzma.LZMAError, tarfile.TarError) as error:
+        return _files(content)
+    except (lzma.LZMAError, tarfile.TarError, ValueError, OverflowError) as error:
         raise BundleError(f"{path} is damaged: {error}") from error
     except OSError as error:
         raise BundleError(f"{path} can't be read: {error.strerror}") from error
+
+
+def _files(content: bytes) -> dict[str, bytes]:
+    """The files of a tar archive, in one folder or in none."""
+    found: dict[str, bytes] = {}
+    folders = set()
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+        for member in tar:
+            folder, _, name = member.name.removeprefix("./").rpartition("/")
+            if member.isdir():
+                continue
+            if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse() or name in found:
+                raise ValueError(f"{member.name!r} is no plain file, or is there twice")
+            if member.size > len(content):
+                raise ValueError(f"{member.name!r} is cut off")
+            folders.add(folder)
+            part = tar.extractfile(member)
+            found[name] = part.read() if part else b""
+    if len(folders) > 1:
+        raise ValueError("its files lie in more than one folder")
+    return found

@@ -23,6 +23,11 @@ def names_within(root: Path) -> list[str]:
     return sorted(packed | {path.parent.name for path in root.glob(f"*/{MANIFEST}")})
 
 
+def is_name(name: str | Path) -> bool:
+    """Whether this may be a bundle's name, rather than a path."""
+    return os.path.basename(name) == str(name) and str(name) not in ("", ".", "..")  # noqa: PTH119 - keeps a last "/"
+
+
 def within(root: Path, name: str | Path) -> Path | None:
     """Where the bundle of this name lies in a folder, in one of its own or packed; None where there is none."""
     folder, file = root / name, root / f"{name}{packing.SUFFIX}"
@@ -34,11 +39,13 @@ def within(root: Path, name: str | Path) -> Path | None:
 def locate(name: str | Path) -> Path:
     """Where a bundle lies: a shipped one by its name, any by the path of its folder or of the file it is packed in.
 
-    Raises BundleError, which lists the shipped ones.
+    A text is a name where nothing in it says that it is a path: not "./MNIST", nor "MNIST/". A Path may be either, and
+    is a path where something lies there. Raises BundleError, which lists the shipped ones.
     """
     if packing.is_packed(name) and os.path.isfile(name):  # noqa: PTH113
         return Path(name)
-    found = within(SHIPPED, name) or within(Path(), name)
+    by_name, by_path = within(SHIPPED, name) if is_name(name) else None, within(Path(), name)
+    found = by_path or by_name if isinstance(name, Path) else by_name or by_path
     if found is None:
         raise BundleError(
             f"no bundle {str(name)!r}: neither shipped ({', '.join(shipped()) or 'none'}), nor a folder with a "

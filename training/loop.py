@@ -58,7 +58,7 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
 
     The average is to be kept after every epoch or, with `patience`, when its validation loss is the least yet.
     Every epoch draws from a random state of its own, so that a run resumed from `state` repeats the uninterrupted one.
-    Raises TrainingDivergedError, with the step, where the loss is not finite.
+    Raises TrainingDivergedError, with the step or the epoch, where the loss is not finite.
     """
     options, model = run.options, job.model
     parallel.check_batch_size(options.batch_size)
@@ -85,6 +85,7 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
         found = rounding.of(average.network())
         for part, rows in job.parts.items():
             losses[part] = mean_losses(found, rows, job.losses_of, options)
+        _check_finite(losses, epoch + 1)
         kept = not options.patience or losses["validation"]["loss"] < best.loss
         if kept:
             best = Best(losses["validation"]["loss"], epoch + 1)
@@ -98,6 +99,13 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
         states = {name: each.state_dict() for name, each in stateful.items()}
         progress = {"epoch": epoch + 1, "best": [best.loss, best.epoch], "optimiser": optimiser.state_dict()}
         run.record(found, record, {**progress, "states": states})
+
+
+def _check_finite(losses: dict[str, dict[str, float]], epoch: int) -> None:
+    """Refuse to go on, and to keep the epoch's weights, where a measured loss is not finite."""
+    for part, found in losses.items():
+        if not math.isfinite(found["loss"]):
+            raise TrainingDivergedError(f"the {part} loss is {found['loss']} after epoch {epoch}: try a lower --lr")
 
 
 @dataclass(frozen=True)

@@ -123,10 +123,11 @@ def test_images_are_drawn_as_the_flow_was_finished_unless_told_otherwise(tmp_pat
 
 def test_folders_of_other_things_are_left_alone(tmp_path, source):
     (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "thesis.txt").write_text("years")
-    with pytest.raises(ToolkitError, match="no bundle"):
-        export_bundle(source, tmp_path / "work")
-    assert (tmp_path / "work" / "thesis.txt").read_text() == "years"
+    for name in ("thesis.txt", "manifest.json"):
+        (tmp_path / "work" / name).write_text("years")
+        with pytest.raises(ToolkitError, match="no bundle"):
+            export_bundle(source, tmp_path / "work")
+        assert (tmp_path / "work" / name).read_text() == "years"
 
 
 def all_nodes(graph):

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -34,6 +35,37 @@ def test_reads_what_was_written(copy):
 def test_unknown_names_list_the_shipped_ones():
     with pytest.raises(BundleError, match="MNIST"):
         bundles.read("nowhere")
+
+
+def test_names_are_of_shipped_bundles_and_paths_of_others(copy, tmp_path, monkeypatch):
+    shutil.copytree(copy, tmp_path / "MNIST")
+    monkeypatch.chdir(tmp_path)
+    own, shipped = bundles.read(tmp_path / "MNIST").checksum, bundles.read("MNIST").checksum
+    assert own != shipped
+    for path in ("./MNIST", "MNIST/", Path("MNIST"), "copy/../MNIST"):
+        assert bundles.read(path).checksum == own
+    assert bundles.read(Path("MNIST-nano")).checksum == bundles.read("MNIST-nano").checksum
+    with pytest.raises(BundleError, match="no bundle"):
+        bundles.read("./MNIST-nano")
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", "a\0b"])
+def test_names_that_are_paths_are_refused(copy, name):
+    rewrite(copy, lambda manifest: manifest.update(name=name))
+    with pytest.raises(BundleError, match="name is that of a folder"):
+        bundles.read(copy)
+
+
+def test_only_bundles_are_replaced(copy, tmp_path):
+    assert bundles.is_replaceable(copy)
+    assert bundles.is_replaceable(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    assert bundles.is_replaceable(tmp_path / "empty")
+    (copy / "NOTES.md").write_text("years")
+    assert not bundles.is_replaceable(copy)
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "manifest.json").write_text("{}")
+    assert not bundles.is_replaceable(tmp_path / "web")
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

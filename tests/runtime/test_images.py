@@ -1,4 +1,5 @@
 import json
+import os
 import zlib
 
 import numpy as np
@@ -9,7 +10,10 @@ from PIL import Image
 
 from runtime import images as pictures
 from runtime.errors import DataError
+from runtime.framing import Framing
 from tests.damage import damaged
+
+WHOLE = Framing(28, by_mass=False)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,33 @@ def test_large_pictures_are_squared_and_scaled(tmp_path, digit):
     assert found.shape == (28, 28)
     assert found.max() > 100
     assert np.abs(pictures.read_picture(save(large, tmp_path / "large.png")).astype(int) - digit).mean() < 10
+
+
+@pytest.mark.parametrize(("paper", "ink"), [(0, 255), (255, 0), (230, 40), (90, 160)])
+@pytest.mark.parametrize("frame", [280, 600, 1500])
+def test_what_is_drawn_is_framed_like_the_data_set_s_images(tmp_path, paper, ink, frame):
+    drawn = np.full((frame, frame + 40), paper, np.uint8)
+    drawn[60:200, 90:130] = ink
+    drawn[60:90, 60:160] = ink
+    framing = Framing(20, by_mass=False)
+    image = pictures.read_picture(save(drawn, tmp_path / "a.png"), "auto", framing)
+    rows, columns = (np.flatnonzero((image > 127).any(axis)) for axis in (1, 0))
+    assert (rows[0], rows[-1]) == (4, 23)
+    assert columns[-1] - columns[0] + 1 == pytest.approx(100 / 140 * 20, abs=1)
+    assert image.max() == 255
+    by_mass = pictures.read_picture(tmp_path / "a.png", "auto", Framing(20, by_mass=True))
+    assert (by_mass * np.arange(28)[:, None]).sum() / by_mass.sum(dtype=int) == pytest.approx(13.5, abs=0.6)
+
+
+def test_a_picture_of_nothing_is_empty(tmp_path):
+    assert not pictures.read_picture(save(np.full((90, 50), 200, np.uint8), tmp_path / "a.png"), framing=WHOLE).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 400), (400, 1), (2, 2)])
+def test_odd_shapes_can_be_framed(tmp_path, shape):
+    drawn = np.zeros(shape, np.uint8)
+    drawn[shape[0] // 2, shape[1] // 2] = 255
+    assert pictures.read_picture(save(drawn, tmp_path / "a.png"), framing=WHOLE).any()
 
 
 @pytest.mark.parametrize(
@@ -140,6 +171,16 @@ def test_npz_is_what_numpy_reads(tmp_path, digit):
         np.testing.assert_array_equal(archive["images"], np.stack([digit] * 3))
         np.testing.assert_array_equal(archive["labels"], labels)
         assert archive["labels"].dtype == np.int64
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path, digit):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to("pipe.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    for name in ("pipe.png", "link.png", "loop.png"):
+        with pytest.raises(OSError, match=r"pipe|loop"):
+            pictures.save_png(pictures.page(digit[None], 1, 1, 0.5), tmp_path / name, {})
+    assert (tmp_path / "pipe.png").is_fifo()
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, digit):

@@ -89,6 +89,12 @@ def test_an_image_is_the_same_whatever_the_chunk(shipped, monkeypatch):
     np.testing.assert_array_equal(together, shipped.generate(LABELS, seed=5))
 
 
+def test_a_stream_may_go_on_where_another_ended(shipped):
+    whole = np.concatenate(list(shipped.stream(9, [2, 7, 1], seed=9)))
+    later = np.concatenate(list(shipped.stream(3, [2, 7, 1], seed=9, first=6, batch_size=2)))
+    np.testing.assert_array_equal(later, whole[6:])
+
+
 @settings(max_examples=10, deadline=None)
 @given(num=st.integers(0, 40), batch_size=st.integers(1, 50))
 def test_stream_is_generate(shipped, num, batch_size):

@@ -48,7 +48,14 @@ def test_the_same_bundle_gives_the_same_file_which_unpacks_to_its_folder(gaussia
     with tarfile.open(packed) as tar:
         tar.extractall(tmp_path / "unpacked", filter="data")
     for path in gaussian_bundle.iterdir():
-        assert (tmp_path / "unpacked" / path.name).read_bytes() == path.read_bytes()
+        assert (tmp_path / "unpacked" / gaussian_bundle.name / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "other/", "a/b/"])
+def test_what_tar_makes_of_a_folder_is_read(gaussian_bundle, tmp_path, prefix):
+    path = tmp_path / "tarred.tar.xz"
+    path.write_bytes(archive(**{prefix + file.name: file.read_bytes() for file in gaussian_bundle.iterdir()}))
+    assert bundles.read(path).checksum == bundles.read(gaussian_bundle).checksum
 
 
 def test_measurements_are_recorded_in_the_file(packed):
@@ -78,6 +85,39 @@ def test_what_is_no_packed_bundle_is_named(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(BundleError, match=r"wrong\.tar\.xz"):
         bundles.read(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"type": tarfile.SYMTYPE, "linkname": "gone"}, "no plain file"),
+        ({"type": tarfile.LNKTYPE, "linkname": "more"}, "no plain file"),
+        ({"pax_headers": {"GNU.sparse.size": str(1 << 32), "GNU.sparse.map": "0,0"}}, "no plain file"),
+        ({"pax_headers": {"GNU.sparse.size": "many"}}, ""),
+        ({"name": "manifest.json"}, "there twice"),
+        ({"name": "other/more"}, "more than one folder"),
+    ],
+)
+def test_what_a_folder_of_plain_files_does_not_hold_is_refused(tmp_path, changes, message):
+    found = io.BytesIO()
+    with tarfile.open(fileobj=found, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for facts in (tarfile.TarInfo("manifest.json"), tarfile.TarInfo("more")):
+            for name, value in changes.items() if facts.name == "more" else ():
+                setattr(facts, name, value)
+            tar.addfile(facts)
+    path = tmp_path / "wrong.tar.xz"
+    path.write_bytes(lzma.compress(found.getvalue()))
+    with pytest.raises(BundleError, match=rf"wrong\.tar\.xz.*{message}"):
+        bundles.read(path)
+
+
+def test_other_files_are_not_replaced(gaussian_bundle, packed, tmp_path):
+    (tmp_path / "backup.tar.xz").write_bytes(archive(**{"thesis.txt": b"years"}))
+    before = (tmp_path / "backup.tar.xz").read_bytes()
+    with pytest.raises(BundleError, match="left as it is"):
+        bundles.pack(bundles.read(gaussian_bundle), tmp_path / "backup.tar.xz")
+    assert (tmp_path / "backup.tar.xz").read_bytes() == before
+    bundles.pack(bundles.read(gaussian_bundle), packed)
 
 
 def test_what_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,35 +40,20 @@ def train(ctx: click.Context, /, **given: Any) -> None:
       python cli.py train --model flow --autoencoder vae --batch-size 512
     """
     _require_training()
-    import torch
-
     from commands.recipe import run_recipe
-    from commands.train import Training, torch_device
+    from commands.train import Training, processes, say
     from commands.train import train as train_one
-    from runtime.datasets import find
-    from training import parallel
-    from training.options import Options, Sampling
 
     if (given["model"] is None) == (given["recipe"] is None):
         raise click.UsageError(f"give --model {{{','.join(own.MODELS)}}}, or --recipe NAME.")
     flags.check_solver(given)
-    if given["threads"]:
-        torch.set_num_threads(given["threads"])
-    with parallel.group(torch_device(given["device"])) as device:
+    with processes(given["device"], given["threads"]) as device:
         if given["recipe"] is not None:
             _refuse_beside_recipe(ctx)
             of_run = {key: given[key] for key in ("root", "latents", "num_workers", "promote", "resume")}
-            line = run_recipe(given["recipe"], device=device, **of_run)
+            say(run_recipe(given["recipe"], device=device, **of_run))
         else:
-            run = Options(device=device, **{key: given[key] for key in own.RUN})
-            shared = {key: given[key] for key in own.TRAINING}
-            dataset = find(given["dataset"], given["split"], given["size"])
-            sampler = Sampling(**{key: given[key] for key in flags.SAMPLING})
-            shared |= {"sampler": sampler, "initial": given["model_version"]}
-            training = Training(dataset, options=run, network=ctx.args, **shared)
-            line = train_one(training, given["promote"])
-        if parallel.is_first():
-            click.echo(line)
+            say(train_one(Training.from_flags(given, ctx.args, device), given["promote"]))
 
 
 @cli.command("encode-dataset")
@@ -85,21 +69,10 @@ def encode_dataset(**given: Any) -> None:
       python cli.py encode-dataset --dataset MNIST --model vae --root data
     """
     _require_training()
-    from commands.train import encode, torch_device
-    from runtime.datasets import find
+    from commands.encode_dataset import encode_dataset as encode
+    from commands.models import Choice
 
-    dataset, device = find(given["dataset"], given["split"], given["size"]), torch_device(given["device"])
-    click.echo(
-        encode(
-            dataset,
-            given["root"],
-            given["model"],
-            given["model_version"],
-            given["latents"],
-            given["batch_size"],
-            device,
-        )
-    )
+    click.echo(encode(Choice.from_flags(given), given["root"], given["latents"], given["batch_size"]))
 
 
 @cli.command()
@@ -118,22 +91,12 @@ def export(**given: Any) -> None:
       python cli.py export --dataset MNIST
     """
     _require_training()
-    from commands.models import default_kind
-    from commands.train import export as export_one
-    from export.sources import Source, sampler_of
-    from runtime.datasets import find
+    from commands.export import export as export_one
+    from commands.models import Choice
 
     flags.check_solver(given)
-    dataset = find(given["dataset"], given["split"], given["size"])
-    source = Source(
-        dataset,
-        given["model"] or default_kind(dataset),
-        given["autoencoder_version"],
-        given["model_version"],
-    )
-    chosen = {key: given[key] for key in flags.SAMPLING if given[key] is not None}
-    sampler = replace(sampler_of(source), **chosen)
-    click.echo(export_one(source, given["output"], sampler, given["quantize"] or "float32"))
+    settings = {key: given[key] for key in flags.SAMPLING}
+    click.echo(export_one(Choice.from_flags(given), given["output"], settings, given["quantize"] or "float32"))
 
 
 @cli.command(cls=flags.VariadicCommand)
@@ -256,7 +219,7 @@ def evaluate(**given: Any) -> None:
     choice = Choice.from_flags(given)
     settings = {key: given.pop(key) for key in flags.SAMPLING}
     flags.drop(given, "batch_size", "num_workers")
-    extent = Extent(*(given.pop(key) for key in ("part", "seeds", "train_networks", "nearest", "record")))
+    extent = Extent(**{key: given.pop(key) for key in ("part", "seeds", "train_networks", "nearest", "record")})
     click.echo(judge(choice, settings=settings, extent=extent, **given))
 
 

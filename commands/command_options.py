@@ -19,6 +19,7 @@ from commands.options import (
 )
 from runtime.bayes import RULES
 from runtime.datasets import NAMES
+from training.paths import CLASSIFIER, KINDS, VERSIONS
 
 # Flags of `train` that are fields of training.options.Options.
 RUN = (
@@ -35,7 +36,7 @@ TRAINING = (
 # Of training.options.Sampling, which imports torch, as BITS are of training.rounding.
 SAMPLER = {"sampler": "heun", "steps": 4, "weight": 1.3, "guidance_start": 0.0, "diffusion": 0.0}
 BITS = ("int8", "int5", "int4")
-MODELS = ("autoencoder", "vae", "flow", "generator", "classifier")  # that can be trained
+MODELS = (*KINDS, "flow", "generator", CLASSIFIER)  # that can be trained
 LEAST_TO_DISK = 20_000  # images: a tenth of fewer takes no time that could be told from that of a start
 
 
@@ -50,7 +51,7 @@ def training_options(command: Command) -> Command:
         ),
         click.option(
             "--model-version",
-            type=click.Choice(["dev", "main"]),
+            type=click.Choice(VERSIONS),
             help="Go on from this checkpoint.  [default: fresh weights]",
         ),
         click.option("--lr", type=Number(1e-8, 10), default=1e-3, help="Learning rate."),
@@ -87,7 +88,7 @@ def training_options(command: Command) -> Command:
         ),
         click.option(
             "--autoencoder",
-            type=click.Choice(["autoencoder", "vae"]),
+            type=click.Choice(KINDS),
             help="Whose latents a flow learns, or beside whose flow a generator.  [default: the shipped one]",
         ),
         click.option(
@@ -134,13 +135,13 @@ def training_options(command: Command) -> Command:
         ),
         click.option(
             "--teacher-version",
-            type=click.Choice(["dev", "main"]),
+            type=click.Choice(VERSIONS),
             default="main",
             help="Version of the autoencoder and flow that a generator learns from.",
         ),
         click.option(
             "--classifier-version",
-            type=click.Choice(["dev", "main"]),
+            type=click.Choice(VERSIONS),
             help="Version of the classifier from whose reading of each image, rather than from its label, a flow "
             "learns classes.  [default: from the label]",
         ),

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import platform
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import onnxruntime
-import PIL
 
 import runtime
 from commands import plots
 from commands.models import bundle_called, bundle_names
+from evaluation import benchmark
 from runtime.sessions import available_providers
 
 
@@ -27,13 +23,7 @@ def info(name: str | None, plot: Path | None, as_json: bool) -> str:
         plots.require_matplotlib()
         plots.draw_ladder([_facts(bundle, detailed=True) for bundle in read], plot)
     found = [_facts(bundle, detailed=name is not None) for bundle in read]
-    versions = {
-        "toolkit": runtime.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "pillow": PIL.__version__,
-    }
+    versions = benchmark.machine()["versions"]
     providers = available_providers()
     if as_json:
         return json.dumps({"bundles": found, "versions": versions, "providers": providers})
@@ -74,7 +64,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     lines = [
         f"{facts['name']}: {facts['classes']} classes of {facts['dataset']}, {_networks(facts)}, "
         f"{facts['parameters']:,} parameters, {facts['bytes'] / 1024:,.0f} KB in {facts['storage']}, hashes verified",
-        f"  folder    {facts['folder']}",
+        f"  path      {facts['folder']}",
         f"  checksum  {facts['checksum']}",
         f"  defaults  {_pairs(facts['defaults'])}",
         f"  measured  {_pairs(facts['measured']) or 'nothing yet'}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
@@ -15,7 +15,7 @@ from runtime import places
 from runtime.chunks import DEFAULT_THREADS
 from runtime.datasets import Dataset, find
 from runtime.sessions import SessionSettings, available_providers
-from training.paths import checkpoint_path, flow_name, generator_name, sha256
+from training.paths import Version, checkpoint_path, flow_name, generator_name, sha256
 
 EXPORTED = Path("models_onnx")  # of the current directory
 NEEDS_TORCH = "needs torch: pip install '.[train]'"
@@ -27,8 +27,8 @@ class Choice:
 
     dataset: Dataset
     kind: str | None = None  # "autoencoder" or "vae"; None is the shipped one
-    version: Literal["dev", "main"] = "main"
-    autoencoder_version: Literal["dev", "main"] = "main"
+    version: Version = "main"
+    autoencoder_version: Version = "main"
     device: str = "auto"
     threads: int = DEFAULT_THREADS
 
@@ -41,7 +41,7 @@ class Choice:
             version=flags.pop("model_version"),
             autoencoder_version=flags.pop("autoencoder_version", "main"),
             device=flags.pop("device"),
-            threads=flags.pop("threads"),
+            threads=flags.pop("threads", DEFAULT_THREADS),
         )
 
 

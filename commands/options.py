@@ -16,6 +16,7 @@ from runtime.noise import MAX_SEED
 from runtime.sampling import SAMPLERS, SOLVERS, diffusion_of
 from runtime.sessions import MAX_THREADS
 from runtime.settings import MAX_DIFFUSION, MAX_STEPS, MAX_WEIGHT, Way, way_of
+from training.paths import KINDS, VERSIONS
 
 # Those of runtime.settings.Sampling.
 SAMPLING = ("sampler", "weight", "guidance_start", "diffusion", "steps")
@@ -105,12 +106,12 @@ def model_options(command: Command) -> Command:
         command,
         click.option(
             "--model",
-            type=click.Choice(["autoencoder", "vae"]),
+            type=click.Choice(KINDS),
             help="Which autoencoder goes with the flow.  [default: the shipped one]",
         ),
         click.option(
             "--model-version",
-            type=click.Choice(["dev", "main"]),
+            type=click.Choice(VERSIONS),
             default="main",
             help="dev is the last training's checkpoint.",
         ),
@@ -224,7 +225,7 @@ seed_option = click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 autoencoder_version_option = click.option(
     "--autoencoder-version",
-    type=click.Choice(["dev", "main"]),
+    type=click.Choice(VERSIONS),
     default="main",
     help="Version of the autoencoder beside the flow.",
 )

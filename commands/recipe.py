@@ -10,9 +10,11 @@ import click
 import torch
 
 from commands import recipe_files
+from commands.encode_dataset import encode
+from commands.export import write_bundle
 from commands.models import default_kind
 from commands.progress import note
-from commands.train import Training, agreed, encode, export, train
+from commands.train import Training, agreed, train
 from export.sources import Source
 from training import checkpoints, parallel
 from training.options import Options, Sampling
@@ -63,7 +65,7 @@ def run_recipe(
     click.echo(stages.line)
     for each in trained:
         checkpoints.promote(dataset.model_name, each)
-    return export(Source(dataset, kind), None, sampler, storage, packed)
+    return write_bundle(Source(dataset, kind), None, sampler, storage, packed)
 
 
 @dataclass

@@ -1,26 +1,24 @@
-"""``train``, ``encode-dataset`` and ``export``: what needs torch."""
+"""``train``: one network, from the flags or from a stage of a recipe."""
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from torch import nn
 
+from commands import networks
+from commands.command_options import RUN, TRAINING
 from commands.data import ensure_data
-from commands.models import EXPORTED, default_kind
+from commands.models import default_kind
+from commands.options import SAMPLING
 from commands.progress import note, track
-from export.bundles import export_bundle
-from export.sources import Source
-from export.storage import Storage
-from runtime.datasets import Dataset
-from runtime.packing import SUFFIX
+from runtime.datasets import Dataset, find
 from runtime.tracking import untracked
 from training import checkpoints, latents, parallel, paths
 from training.autoencoders import AutoEncoder
@@ -36,11 +34,6 @@ from training.train_autoencoder import train_autoencoder
 from training.train_classifier import train_classifier
 from training.train_flow import Given, takes_autoencoder, train_flow
 from training.train_generator import load_teacher, train_generator
-
-MAX_PARAMETERS = 100_000_000
-NETWORKS_OF: dict[str, type[nn.Module]] = {
-    **AUTOENCODERS, "flow": Flow, "generator": Generator, CLASSIFIER: Classifier
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,6 +61,18 @@ class Training:
     judges: int = 1
     regression_weight: float = 1.0
     sampler: Sampling = field(default_factory=Sampling)
+
+    @classmethod
+    def from_flags(cls, given: Mapping[str, Any], network: Sequence[str], device: torch.device) -> Training:
+        """What the flags of `train` ask for; network: its further words."""
+        return cls(
+            find(given["dataset"], given["split"], given["size"]),
+            options=Options(device=device, **{name: given[name] for name in RUN}),
+            network=network,
+            initial=given["model_version"],
+            sampler=Sampling(**{name: given[name] for name in SAMPLING}),
+            **{name: given[name] for name in TRAINING},
+        )
 
     @property
     def flow_objective(self) -> FlowObjective:
@@ -120,7 +125,8 @@ def _train(training: Training) -> Path:
             "--judges are of --frechet-weight, --kernel-weight, --reading-weight and --adversarial-weight: "
             "give one of these, too."
         )
-    arguments, show = network_arguments(training), track if parallel.is_first() else untracked
+    arguments = networks.arguments_of(training.model, training.network, going_on=training.initial is not None)
+    show = track if parallel.is_first() else untracked
     task = Task(dataset, root, arguments, options, click.echo, show)
     if training.model == "flow":
         objective, given = training.flow_objective, _given_to_flow(training)
@@ -151,69 +157,24 @@ def _initial(training: Training, network: type[Network]) -> Checkpoint[Network] 
     return _checkpoint(training, training.initial, training.name, network)
 
 
+@contextmanager
+def processes(device: str, threads: int | None) -> Iterator[torch.device]:
+    """The device of --device for a block in which the processes of torchrun train together; threads: of torch."""
+    if threads:
+        torch.set_num_threads(threads)
+    with parallel.group(torch_device(device)) as own:
+        yield own
+
+
+def say(line: str) -> None:
+    """Print a line once, however many processes train."""
+    if parallel.is_first():
+        click.echo(line)
+
+
 def agreed(question: str) -> bool:
     """Whether somebody is there to ask, and agrees."""
     return parallel.count() == 1 and sys.stdin.isatty() and click.confirm(question)
-
-
-def network_arguments(training: Training) -> dict[str, Any]:
-    """Constructor arguments from the words --NAME VALUE; UsageError for an unknown name or a wrong value."""
-    network = NETWORKS_OF[training.model]
-    allowed = checkpoints.constructor_arguments(network)
-    if training.network and training.initial:
-        raise click.UsageError(
-            "--model-version goes on from a checkpoint, whose network is fixed: leave out " + " ".join(training.network)
-        )
-    arguments: dict[str, Any] = {}
-    words = [part for word in training.network for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    while words:
-        word = words.pop(0)
-        parameter = allowed.get(word.removeprefix("--").replace("-", "_")) if word.startswith("--") else None
-        if parameter is None:
-            raise click.UsageError(f"no argument {word!r}; {network.__name__} takes {_in_words(allowed)}.")
-        if not words:
-            raise click.UsageError(f"{word} needs a value.")
-        try:
-            arguments[parameter.name] = checkpoints.parse_argument(parameter, words.pop(0))
-        except ValueError as error:
-            raise click.UsageError(f"{error}.") from error
-    _check_buildable(network, arguments)
-    return arguments
-
-
-def encode(
-    dataset: Dataset,
-    root: Path,
-    kind: str | None,
-    version: Version,
-    output: Path | None,
-    batch_size: int,
-    device: torch.device,
-) -> str:
-    """Encode a data set; returns a line that says where."""
-    chosen = kind or default_kind(dataset)
-    ensure_data(dataset, root)
-    path = output or latents.path_of(dataset, root, chosen)
-    latents.encode_dataset(dataset, root, chosen, version, path, batch_size, device, track)
-    return f"{path}: latents of {dataset.model_name} by the {version} {chosen}"
-
-
-def export(
-    source: Source, output: Path | None, defaults: Sampling, storage: Storage = "float32", packed: bool = False
-) -> str:
-    """Export checkpoints to a bundle; returns a line that says where and how well it matches torch.
-
-    packed: as one file, where output does not say so by its ending.
-    """
-    path = output or EXPORTED / f"{source.dataset.model_name}{SUFFIX if packed else ''}"
-    manifest = export_bundle(source, path, defaults, storage=storage, track=track)
-    if source.generator_path.is_file() and "generator" not in manifest:
-        note(f"{source.generator_path} was distilled from other checkpoints: it is left out")
-    worst = max(facts["largest_error"] for facts in manifest["files"].values())
-    trajectory = manifest["largest_errors_in_use"].get("trajectory")
-    return f"{path}: {manifest['parameters']:,} parameters in {storage}; graphs are at most {worst:.0e} off torch" + (
-        f", trajectories {trajectory:.0e}" if trajectory is not None else ""
-    )
 
 
 def torch_device(name: str) -> torch.device:
@@ -230,17 +191,6 @@ def torch_device(name: str) -> torch.device:
     return device
 
 
-def _check_buildable(network: type[nn.Module], arguments: dict[str, Any]) -> None:
-    """UsageError where a network of these arguments can't be, or would be absurdly large."""
-    try:
-        with torch.device("meta"):
-            count = sum(parameter.numel() for parameter in network(**arguments).parameters())
-    except (ValueError, RuntimeError) as error:
-        raise click.UsageError(f"{network.__name__} can't be built: {str(error).splitlines()[0]}.") from error
-    if count > MAX_PARAMETERS:
-        raise click.UsageError(f"{network.__name__} would have {count:,} parameters; {MAX_PARAMETERS:,} are allowed.")
-
-
 def _checkpoint(
     training: Training, version: Version | None, name: str, network: type[Network]
 ) -> Checkpoint[Network] | None:
@@ -250,7 +200,3 @@ def _checkpoint(
     if parallel.is_first():
         note(f"going on from {path}")
     return checkpoints.load(path, network, training.options.device)
-
-
-def _in_words(parameters: dict[str, inspect.Parameter]) -> str:
-    return ", ".join(f"--{name} ({parameter.default})" for name, parameter in parameters.items())

@@ -58,14 +58,12 @@ def measure_accuracy(
     }
 
 
-def measure_likelihood(
-    model: Model, data: LabelledImages, count: int = LIKELIHOOD_IMAGES, track: Tracker = untracked
-) -> dict[str, Any]:
-    """Mean log-likelihood of the latents of `count` evenly spread images, whatever their class, as JSON values.
+def measure_likelihood(model: Model, data: LabelledImages, track: Tracker = untracked) -> dict[str, Any]:
+    """Mean log-likelihood of the latents of LIKELIHOOD_IMAGES evenly spread images, whatever their class.
 
-    In nats, and as bits a dimension: -log2 p(z) over the number of the latent's elements.
+    As JSON values: in nats, and as bits a dimension: -log2 p(z) over the number of the latent's elements.
     """
-    density = _densities(model, data.images, count, track)
+    density = _densities(model, data.images, track)
     nats, deviation = float(density.mean(dtype=np.float64)), float(density.std(dtype=np.float64))
     return {
         "images": len(density),
@@ -80,20 +78,18 @@ def measure_separation(
     model: Model,
     familiar: NDArray[np.uint8],
     strangers: Mapping[str, NDArray[np.uint8]],
-    count: int = LIKELIHOOD_IMAGES,
     track: Tracker = untracked,
 ) -> dict[str, float]:
     """How well log p(z) tells familiar images (N, 28, 28) from others: area under the ROC curve for each by name."""
-    own = _densities(model, familiar, count, track)
+    own = _densities(model, familiar, track)
     return {
-        name: classification.separation(own, _densities(model, images, count, track))
-        for name, images in strangers.items()
+        name: classification.separation(own, _densities(model, images, track)) for name, images in strangers.items()
     }
 
 
-def _densities(model: Model, images: NDArray[np.uint8], count: int, track: Tracker) -> NDArray[np.float32]:
-    """Log p(z) of `count` evenly spread images, or of all where there are fewer."""
-    chosen = images[np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)]
+def _densities(model: Model, images: NDArray[np.uint8], track: Tracker) -> NDArray[np.float32]:
+    """Log p(z) of LIKELIHOOD_IMAGES evenly spread images, or of all where there are fewer."""
+    chosen = images[np.linspace(0, len(images) - 1, min(LIKELIHOOD_IMAGES, len(images))).round().astype(int)]
     return np.concatenate([model.log_density(part) for part in _batches(chosen, 50, track)])
 
 

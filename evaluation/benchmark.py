@@ -25,6 +25,7 @@ Task = Callable[[], object]
 BATCHES = (1, 8, 64, 256, 1024)
 PAGE = 64
 SECONDS = 1.5  # of each measurement
+PROCESSES = 5  # of each kind
 LEAST_CALLS = 5
 IMPORTS = "import numpy, onnxruntime, PIL, click"
 PACKAGES = Path(__file__).resolve().parent.parent
@@ -90,12 +91,12 @@ def start(path: Path, threads: int) -> dict[str, float]:
     return found
 
 
-def interleaved(tasks: Mapping[str, Task], seconds: float = SECONDS) -> dict[str, list[float]]:
+def interleaved(tasks: Mapping[str, Task]) -> dict[str, list[float]]:
     """Seconds of each call of tasks that take turns, after one call each that does not count."""
     for task in tasks.values():
         task()
     times: dict[str, list[float]] = {name: [] for name in tasks}
-    finish = time.perf_counter() + seconds * len(tasks)
+    finish = time.perf_counter() + SECONDS * len(tasks)
     while time.perf_counter() < finish or min(map(len, times.values())) < LEAST_CALLS:
         for name, task in tasks.items():
             started = time.perf_counter()
@@ -151,7 +152,7 @@ def throughput(model: runtime.Model, peak: float, track: Tracker = untracked) ->
     return rows
 
 
-def processes(dataset: Dataset, runs: int = 5) -> dict[str, dict[str, float]]:
+def processes(dataset: Dataset) -> dict[str, dict[str, float]]:
     """Whole processes that take turns: the least seconds and megabytes of a page to PNG, and of its imports alone."""
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.png"
@@ -160,7 +161,7 @@ def processes(dataset: Dataset, runs: int = 5) -> dict[str, dict[str, float]]:
             "generate": [sys.executable, str(PACKAGES / "cli.py"), *_flags(dataset), "--output", str(page)],
         }
         found: dict[str, list[tuple[float, float]]] = {each: [] for each in commands}
-        for _ in range(runs):
+        for _ in range(PROCESSES):
             for each, command in commands.items():
                 found[each].append(_run(command))
     best = {each: np.min(pairs, axis=0) for each, pairs in found.items()}

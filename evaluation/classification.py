@@ -21,11 +21,11 @@ def negative_log_posterior(posterior: Posterior, labels: Labels) -> float:
     return float(-np.log(np.maximum(chosen, _LEAST_PROBABILITY)).mean())
 
 
-def calibration_error(posterior: Posterior, labels: Labels, bins: int = BINS) -> float:
-    """Expected calibration error: |accuracy - confidence| in equal bins of confidence (arXiv 1706.04599, eq. 3)."""
+def calibration_error(posterior: Posterior, labels: Labels) -> float:
+    """Expected calibration error: |accuracy - confidence| in BINS bins of confidence (arXiv 1706.04599, eq. 3)."""
     confidence, correct = posterior.max(1).astype(np.float64), posterior.argmax(1) == labels
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, correct - confidence, bins)
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(place, correct - confidence, BINS)
     return float(np.abs(gaps).sum() / len(labels))
 
 
@@ -41,10 +41,10 @@ def class_accuracies(confusion: NDArray[np.int64], names: tuple[str, ...]) -> di
     return {name: float(confusion[i, i] / totals[i]) if totals[i] else None for i, name in enumerate(names)}
 
 
-def worst_confusions(confusion: NDArray[np.int64], names: tuple[str, ...], count: int = WORST) -> list[dict[str, Any]]:
-    """The most frequent mistakes, most frequent first."""
+def worst_confusions(confusion: NDArray[np.int64], names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The WORST most frequent mistakes, most frequent first."""
     mistakes = confusion - np.diag(np.diag(confusion))
-    order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:WORST]
     pairs = [divmod(int(place), len(names)) for place in order]
     return [
         {"class": names[true], "read_as": names[found], "images": int(mistakes[true, found])}

@@ -44,9 +44,9 @@ class Judge:
 class Memorisation:
     """The median pixel distance to the nearest training image over that of real images that were not trained on."""
 
-    def __init__(self, real: NDArray[np.uint8], train: NDArray[np.uint8], count: int = MEMORISATION_COUNT) -> None:
-        """`count` images of each side are enough."""
-        self._train, self._count = train, count
+    def __init__(self, real: NDArray[np.uint8], train: NDArray[np.uint8]) -> None:
+        """MEMORISATION_COUNT images of each side are enough."""
+        self._train = train
         self._real = typical_distance(self._some(real), train)
         if not self._real > 0:
             raise DataError("the images to judge by are copies of training images")
@@ -56,7 +56,7 @@ class Memorisation:
         return typical_distance(self._some(samples), self._train) / self._real
 
     def _some(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return images[np.random.default_rng(0).permutation(len(images))[: self._count]]
+        return images[np.random.default_rng(0).permutation(len(images))[:MEMORISATION_COUNT]]
 
 
 def stand_in(train: LabelledImages, labels: NDArray[np.int64]) -> LabelledImages:
@@ -64,15 +64,15 @@ def stand_in(train: LabelledImages, labels: NDArray[np.int64]) -> LabelledImages
     return LabelledImages(train.images[matching_rows(train.labels, labels)], labels)
 
 
-def matching_rows(available: NDArray[np.int64], wanted: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
+def matching_rows(available: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows of `available` labels, without repeats, whose labels are `wanted` one by one."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     rows = np.empty(len(wanted), np.int64)
     for label in np.unique(wanted):
         places, found = np.flatnonzero(wanted == label), np.flatnonzero(available == label)
         if len(found) < len(places):
             raise DataError(
-                f"{len(found)} training images of class {label} can't stand in for {len(places)} test images"
+                f"{len(found)} training images of class {label} can't stand in for {len(places)} to judge by"
             )
         rows[places] = generator.permutation(found)[: len(places)]
     return rows

@@ -93,7 +93,7 @@ def temporary_bundle(source: Source, with_flow: bool = True) -> Bundle:
     """
     plan = _plan(source, None, "float32", with_flow)
     manifest = plan.whole(source.dataset.model_name, files={})
-    return bundles.parse(manifest | {"checksum": manifests.checksum(manifest)}, NOWHERE, _OnDemand(plan.graphs))
+    return bundles.parse(manifests.signed(manifest), NOWHERE, _OnDemand(plan.graphs))
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def parse(manifest: Mapping[str, Any], path: Path, graphs: Mapping[str, bytes]) 
     return Bundle(**vars(facts), path=path, manifest=manifest, graphs=graphs)
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write a manifest with its checksum, aside and renamed."""
     with written_aside(folder / MANIFEST) as aside:
         aside.write_bytes(manifests.encode(manifest))
@@ -131,7 +131,7 @@ def pack(bundle: Bundle, path: Path) -> None:
     """
     if not is_replaceable(path):
         raise BundleError(f"{path} is no bundle: it is left as it is")
-    packing.write({MANIFEST: manifests.encode({**bundle.manifest}), **bundle.graphs}, path, bundle.name)
+    packing.write({MANIFEST: manifests.encode(bundle.manifest), **bundle.graphs}, path, bundle.name)
 
 
 def _contents(path: Path) -> Callable[[str], bytes]:

@@ -71,10 +71,14 @@ def checksum(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def encode(manifest: dict[str, Any]) -> bytes:
-    """The file of a manifest, which gets its checksum."""
-    manifest["checksum"] = checksum(manifest)
-    return f"{json.dumps(manifest, indent=1)}\n".encode()
+def signed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest with its checksum."""
+    return {**manifest, "checksum": checksum(manifest)}
+
+
+def encode(manifest: Mapping[str, Any]) -> bytes:
+    """The file of a manifest with its checksum."""
+    return f"{json.dumps(signed(manifest), indent=1)}\n".encode()
 
 
 def decode(content: bytes, path: Path) -> dict[str, Any]:

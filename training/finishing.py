@@ -20,7 +20,7 @@ from training.adversary import Adversary, ImageCritic
 from training.drawing import Drawing
 from training.loop import Stateful
 from training.options import DrawingObjective
-from training.perception import EmbeddingNetwork, train_classifier
+from training.perception import EmbeddingNetwork, train_reader
 from training.populations import FrechetLoss, KernelLoss
 
 FEATURE_STEPS, FEATURE_BATCH = 1500, 128  # of the classifier through whose features they are seen
@@ -72,7 +72,7 @@ class Finishing:
         if objective.frechet_weight or objective.kernel_weight or objective.reading_weight:
             for index in range(objective.judges):
                 features = EmbeddingNetwork(classes, pooled=index % 2 == 1)
-                train_classifier(features, images, labels, FEATURE_STEPS if fresh else 0, FEATURE_BATCH, track)
+                train_reader(features, images, labels, FEATURE_STEPS if fresh else 0, FEATURE_BATCH, track)
                 self._observers.append(Observer(objective, features, images, labels, track))
                 self._learners |= {f"{name} {index}": each for name, each in self._observers[-1].learners.items()}
         if objective.adversarial_weight:

@@ -1,7 +1,7 @@
 """Encoded data sets: what a flow trains on.
 
-One ``ROOT/DATASET/latents/SPLIT-NAME.safetensors`` for each autoencoder: means, log-variances where it
-has them, labels for the parts train, validation and test, and the statistics that standardise.
+One ``ROOT/DATASET/latents/MODEL-AUTOENCODER.safetensors`` for each autoencoder of each model: means, log-variances
+where it has them, and labels for the parts train, validation and test.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def encode_dataset(
             if tensor is not None:
                 tensors[f"{part}.{name}"] = tensor
         tensors[f"{part}.labels"] = torch.from_numpy(data.labels)
-    mean = tensors["train.mean"]
-    tensors["statistics.mean"], tensors["statistics.std"] = mean.mean((0, 2, 3)), mean.std((0, 2, 3))
-    source = {"dataset": dataset.key, "kind": kind, "encoder_sha256": checkpoints.encoder_sha256(model)}
+    source = {"dataset": dataset.key, "encoder_sha256": checkpoints.encoder_sha256(model)}
     tensor_files.write(output, tensors, {"source": source})
 
 

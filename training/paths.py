@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 Version = Literal["dev", "main"]
+VERSIONS: tuple[Version, ...] = get_args(Version)
+KINDS = ("autoencoder", "vae")  # of autoencoders
 FOLDER = Path("checkpoints")
 CLASSIFIER = "classifier"
 

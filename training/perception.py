@@ -1,4 +1,4 @@
-"""A small classifier whose features say how alike two images look: the yardstick of the reconstruction loss."""
+"""Small classifiers whose features say how alike images look: yardsticks of reconstruction, and of finishing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runtime.tracking import Tracker, untracked
 from training.blocks import channels_last, conv_norm_relu
 
 FEATURE_EPOCHS = 2
-Classifier = TypeVar("Classifier", bound=nn.Module)
+Reader = TypeVar("Reader", bound=nn.Module)
 
 
 class FeatureNetwork(nn.Module):
@@ -73,14 +73,14 @@ class EmbeddingNetwork(nn.Module):
 def train_features(
     classes: int, images: Tensor, labels: Tensor, batch_size: int, fresh: bool, track: Tracker = untracked
 ) -> FeatureNetwork:
-    """A FeatureNetwork that has learnt from what train_classifier takes; not fresh: a state follows."""
+    """A FeatureNetwork that has learnt from what train_reader takes; not fresh: a state follows."""
     steps = FEATURE_EPOCHS * len(images) // batch_size if fresh else 0
-    return train_classifier(FeatureNetwork(classes), images, labels, steps, batch_size, track)
+    return train_reader(FeatureNetwork(classes), images, labels, steps, batch_size, track)
 
 
-def train_classifier(
-    network: Classifier, images: Tensor, labels: Tensor, steps: int, batch_size: int, track: Tracker = untracked
-) -> Classifier:
+def train_reader(
+    network: Reader, images: Tensor, labels: Tensor, steps: int, batch_size: int, track: Tracker = untracked
+) -> Reader:
     """Train on uint8 images (N, 1, 28, 28) for `steps` steps; returns it frozen, on the images' device."""
     network = channels_last(network, images.device)
     optimiser = torch.optim.Adam(network.parameters(), 2e-3)

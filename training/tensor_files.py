@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -31,7 +30,7 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
         aside.write_bytes(save(tensors, texts | {CHECKSUM: checksum(tensors, texts)}))
 
 
-def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and metadata. Raises TensorFileError where the file is damaged in any byte."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -42,7 +41,7 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tens
     if texts.pop(CHECKSUM, None) != checksum(tensors, texts):
         raise TensorFileError(f"{path} is damaged: its checksum does not fit its content")
     metadata = {key: json.loads(text) for key, text in texts.items()}
-    return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
+    return tensors, metadata
 
 
 def checksum(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:

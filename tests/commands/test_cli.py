@@ -212,7 +212,6 @@ WRONG = [
     "generate --output .png",
     "generate --labels ,",
     "evaluate --record --weight 3",
-    'train --recipe ""',
     "generate --output page.gif",
     "generate --height 1000 --width 1000 --scale 10",
     "generate --device cuda",
@@ -264,12 +263,14 @@ WRONG_TRAINING = [
     "train --model flow --backbone rnn",
     "train --model flow --classes 3",
     "train --recipe nothing",
+    'train --recipe ""',
     "train --recipe MNIST --lr 0.1",
     "train --recipe MNIST --dim1 3",
     "train --recipe MNIST --model vae",
     "train --model vae --dim1 999999999",
     "train --model vae --device meta",
     "encode-dataset --model flow",
+    "encode-dataset --latents thesis.txt",
     "export --weight inf",
 ]
 

@@ -47,12 +47,6 @@ def test_a_flow_is_finished_with_the_sampler_that_help_says():
     assert asdict(Sampling()) == SAMPLER
 
 
-def test_a_training_that_diverges_ends_with_a_line_and_is_not_promoted(root, tmp_path):
-    words = f"train --model vae --lr 10 --promote --root {root} {TINY} {TINY_AUTOENCODER}"
-    assert "lower --lr" in error_line(run(words, tmp_path, status=1, torch=True))
-    assert not (tmp_path / "checkpoints/MNIST/main").exists()
-
-
 def test_dev_checkpoints_generate_and_test(trained, root):
     result = run(f"generate {DEV} --height 1 --width 2 --output dev.png", trained, torch=True)
     assert (trained / "dev.png").is_file()

@@ -129,6 +129,18 @@ def test_weights_learn_to_be_few_multiples(tmp_path):
     assert len(set(kept.decoder[0][1].bias.tolist())) > 1
 
 
+def test_weights_that_diverged_in_an_epoch_s_last_step_are_not_kept(tmp_path):
+    training = Training(tmp_path)
+
+    def losses(model, batch):
+        found = training.losses(model, batch)
+        return found if model.training else {**found, "loss": found["loss"] * float("inf")}
+
+    with pytest.raises(TrainingDivergedError, match="validation loss is inf after epoch 1"):
+        training.start(losses)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_divergence_is_reported_with_its_step(tmp_path):
     def losses(model, batch):
         return {"loss": model.decode(batch[0][:, :, :7, :7]).mean() * float("nan")}

@@ -1,0 +1,58 @@
+"""``export``: checkpoints to a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from commands.models import EXPORTED, Choice, default_kind
+from commands.progress import note, track
+from export.bundles import export_bundle
+from export.sources import Source, sampler_of
+from export.storage import Storage
+from runtime import bundle as bundles
+from runtime.errors import BundleError
+from runtime.packing import SUFFIX
+from training.options import Sampling
+
+
+def export(choice: Choice, output: Path | None, settings: Mapping[str, Any], storage: Storage) -> str:
+    """Export the checkpoints that are chosen; settings: flags of SAMPLING, None where the model's own will do."""
+    kind = choice.kind or default_kind(choice.dataset)
+    source = Source(choice.dataset, kind, choice.autoencoder_version, choice.version)
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    return write_bundle(source, output, replace(sampler_of(source), **chosen), storage)
+
+
+def write_bundle(
+    source: Source, output: Path | None, defaults: Sampling, storage: Storage = "float32", packed: bool = False
+) -> str:
+    """Export checkpoints to a bundle; returns a line that says where and how well it matches torch.
+
+    packed: as one file, where output does not say so by its ending.
+    """
+    path = output or EXPORTED / f"{source.dataset.model_name}{SUFFIX if packed else ''}"
+    before = _measured(path)
+    manifest = export_bundle(source, path, defaults, storage=storage, track=track)
+    if before:
+        note(
+            f"{path} had figures of its samples, with weights in {before}: `evaluate --record` measures the new bundle"
+        )
+    if source.generator_path.is_file() and "generator" not in manifest:
+        note(f"{source.generator_path} was distilled from other checkpoints: it is left out")
+    worst = max(facts["largest_error"] for facts in manifest["files"].values())
+    trajectory = manifest["largest_errors_in_use"].get("trajectory")
+    return f"{path}: {manifest['parameters']:,} parameters in {storage}; graphs are at most {worst:.0e} off torch" + (
+        f", trajectories {trajectory:.0e}" if trajectory is not None else ""
+    )
+
+
+def _measured(path: Path) -> str | None:
+    """How the weights are stored of the bundle at a path, if there is one whose samples were measured."""
+    try:
+        manifest = bundles.read(path.resolve()).manifest
+    except BundleError:
+        return None
+    return str(manifest["storage"]) if manifest["measured"] else None

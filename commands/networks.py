@@ -1,0 +1,66 @@
+"""From words of the command line to a network's constructor."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import torch
+from torch import nn
+
+from training import checkpoints
+from training.checkpoints import AUTOENCODERS
+from training.classifiers import Classifier
+from training.flows import Flow
+from training.generators import Generator
+from training.paths import CLASSIFIER
+
+MAX_PARAMETERS = 100_000_000
+NETWORKS_OF: dict[str, type[nn.Module]] = {
+    **AUTOENCODERS, "flow": Flow, "generator": Generator, CLASSIFIER: Classifier
+}  # fmt: skip
+
+
+def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, Any]:
+    """Constructor arguments from the words --NAME VALUE; UsageError for an unknown name or a wrong value.
+
+    going_on: from a checkpoint, whose network is as it is.
+    """
+    network = NETWORKS_OF[model]
+    allowed = checkpoints.constructor_arguments(network)
+    if given and going_on:
+        raise click.UsageError(
+            "--model-version goes on from a checkpoint, whose network is fixed: leave out " + " ".join(given)
+        )
+    arguments: dict[str, Any] = {}
+    words = [part for word in given for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    while words:
+        word = words.pop(0)
+        parameter = allowed.get(word.removeprefix("--").replace("-", "_")) if word.startswith("--") else None
+        if parameter is None:
+            raise click.UsageError(f"no argument {word!r}; {network.__name__} takes {_in_words(allowed)}.")
+        if not words:
+            raise click.UsageError(f"{word} needs a value.")
+        try:
+            arguments[parameter.name] = checkpoints.parse_argument(parameter, words.pop(0))
+        except ValueError as error:
+            raise click.UsageError(f"{error}.") from error
+    _check_buildable(network, arguments)
+    return arguments
+
+
+def _check_buildable(network: type[nn.Module], arguments: dict[str, Any]) -> None:
+    """UsageError where a network of these arguments can't be, or would be absurdly large."""
+    try:
+        with torch.device("meta"):
+            count = sum(parameter.numel() for parameter in network(**arguments).parameters())
+    except (ValueError, RuntimeError) as error:
+        raise click.UsageError(f"{network.__name__} can't be built: {str(error).splitlines()[0]}.") from error
+    if count > MAX_PARAMETERS:
+        raise click.UsageError(f"{network.__name__} would have {count:,} parameters; {MAX_PARAMETERS:,} are allowed.")
+
+
+def _in_words(parameters: dict[str, inspect.Parameter]) -> str:
+    return ", ".join(f"--{name} ({parameter.default})" for name, parameter in parameters.items())

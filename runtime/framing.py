@@ -11,6 +11,7 @@ from PIL import Image
 SIZE = 28
 _LEAST_CONTRAST = 24  # grey levels of 255 by which something drawn differs from its ground
 _MOST_GROUND = 0.5  # of the strongest stroke
+_FAR, _FITS = 6.0, 3  # times the median distance: four standard deviations of noise; fits of the ground's plane
 _INSIDE = 0.998  # of all ink, from the first row to the last and from the first column to the last of what is drawn
 
 
@@ -26,12 +27,10 @@ class Framing:
     ground: float = 0.15
 
 
-def framed(ink: NDArray[np.float64], texture: float, framing: Framing) -> NDArray[np.uint8]:
-    """What is drawn as uint8 (28, 28), black to white.
-
-    ink (H, W): how far a pixel differs from the ground, 0 to 255; texture: how far the ground itself does.
-    A picture without contrast gives an empty image.
-    """
+def framed(grey: NDArray[np.uint8], dark_on_light: bool, framing: Framing) -> NDArray[np.uint8]:
+    """What is drawn in a grey picture (H, W) as uint8 (28, 28), black to white; empty where there is no contrast."""
+    paper, texture = _ground(grey.astype(np.float64))
+    ink = np.clip(paper - grey if dark_on_light else grey - paper, 0, None)
     most = ink.max()
     if most < _LEAST_CONTRAST:
         return np.zeros((SIZE, SIZE), np.uint8)
@@ -47,6 +46,23 @@ def framed(ink: NDArray[np.float64], texture: float, framing: Framing) -> NDArra
     top, left = (_start(small.sum(axis), framing.by_mass) for axis in (1, 0))
     image[top : top + height, left : left + width] = small.round()
     return image
+
+
+def _ground(grey: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """A plane through the pixels along the border, since light falls unevenly, and how far those lie from it.
+
+    Pixels that lie much farther from it than most do not count: what is drawn may reach the border.
+    """
+    border = np.ones(grey.shape, bool)
+    border[1:-1, 1:-1] = False
+    places = np.stack([np.ones(grey.shape), *np.mgrid[: grey.shape[0], : grey.shape[1]]], axis=-1)
+    along, values = places[border], grey[border]
+    plane = np.array([np.median(values), 0, 0])
+    for _ in range(_FITS):
+        away = np.abs(values - along @ plane)
+        near = away <= max(_FAR * np.median(away), 1)
+        plane = np.linalg.lstsq(along[near], values[near], rcond=None)[0]
+    return places @ plane, _FAR * float(np.median(np.abs(values - along @ plane)))
 
 
 def _inside(ink: NDArray[np.float64]) -> slice:

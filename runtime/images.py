@@ -23,7 +23,6 @@ Invert = Literal["auto", "yes", "no"]
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535
-_TEXTURE = 6.0  # times the median deviation along the border: four standard deviations of noise
 _LARGEST = 560  # pixels a side of what is looked at: a mean over many of a photograph's has less noise
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # those that pillow reads by itself
 PIXELS_PER_SCALE = 100  # a cell of scale 1 has 100 pixels a side, an inch of a common screen
@@ -40,22 +39,14 @@ def read_picture(path: Path | str, invert: Invert = "auto", framing: Framing | N
     whose border is lighter than mid-grey, as ink on paper is. Raises DataError, which names the file.
     """
     picture = _open(Path(path))
-    edge = _edge(picture)
-    ground = float(np.median(edge))
-    inverted = invert == "yes" or (invert == "auto" and ground > 127)
+    grey = np.asarray(picture, np.uint8)
+    border = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
+    inverted = invert == "yes" or (invert == "auto" and border > 127)
     if framing is not None and picture.size != (IMAGE_SIZE, IMAGE_SIZE):
         picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
-        difference = np.asarray(picture, np.float64) - ground
-        texture = _TEXTURE * float(np.median(np.abs(_edge(picture) - ground)))
-        return framed(np.clip(-difference if inverted else difference, 0, None), texture, framing)
-    pixels = np.array(_squared(picture, round(ground)), np.uint8)
+        return framed(np.asarray(picture), inverted, framing)
+    pixels = np.array(_squared(picture, round(border)), np.uint8)
     return 255 - pixels if inverted else pixels
-
-
-def _edge(picture: Image.Image) -> NDArray[np.float64]:
-    """The pixels along the border of a grey picture."""
-    grey = np.asarray(picture, np.float64)
-    return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 
 def page(images: Images, height: int, width: int, scale: float) -> Image.Image:

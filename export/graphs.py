@@ -20,12 +20,25 @@ from training.options import Sampling
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What runs on a row of a graph that does more for some rows than for others.
+
+    once: a whole run; runs: how many a row has on average; least: all of a run but for a share `whole` of the runs,
+    where there is such a thing.
+    """
+
+    once: nn.Module
+    runs: float
+    least: nn.Module | None
+    whole: float
+
+
+@dataclass(frozen=True)
 class GraphSpec:
     """One file of a bundle: its module, the names of its inputs and outputs, and example inputs.
 
-    scale: of rounding errors in its outputs, where something inside multiplies them.
-    counted: what of the module is counted, where it works on some rows more often than on others; runs_a_row: how often
-    on one, on average; least: what of it is all that runs but for a share `whole` of the runs.
+    scale: of rounding errors in its outputs, where something inside multiplies them; cost: where rows differ in it;
+    may_tie: rounding may decide between classes of a row, which then differs from torch's.
     """
 
     file: str
@@ -34,10 +47,8 @@ class GraphSpec:
     outputs: tuple[str, ...]
     example: tuple[Tensor, ...]
     scale: float = 1.0
-    counted: nn.Module | None = None
-    runs_a_row: float = 1.0
-    least: nn.Module | None = None
-    whole: float = 1.0
+    cost: Cost | None = None
+    may_tie: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,10 +83,13 @@ def bundle_graphs(networks: Networks, sampler: Sampling, reading: Reading) -> li
             ("log_likelihood", "posterior"),
             (pixels,),
             max(1.0, sum(reading.bank.weights) / reading.temperature),
-            counted=ReadOnce(autoencoder, flow, replace(reading, settled=1.0)),
-            runs_a_row=1 + len(MOVES) * reading.doubtful,
-            least=first if reading.settled < 1 else None,
-            whole=reading.unsettled,
+            Cost(
+                once=ReadOnce(autoencoder, flow, replace(reading, settled=1.0)),
+                runs=1 + len(MOVES) * reading.doubtful,
+                least=first if reading.settled < 1 else None,
+                whole=reading.unsettled,
+            ),
+            may_tie=True,
         ),
         GraphSpec("encoder.onnx", Encoder(autoencoder, flow), ("image",), encoded, (images,)),
         GraphSpec("decoder.onnx", Decoder(autoencoder, flow), ("latent",), ("image",), (x,)),

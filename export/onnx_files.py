@@ -29,8 +29,6 @@ def write(spec: GraphSpec, folder: Path, others: Sequence[str] = ()) -> dict[str
     others: files of the folder from which it takes weights that they hold, too.
     """
     model = convert(spec)
-    count = multiply_adds(spec.counted or spec.module, spec.example)
-    least = multiply_adds(spec.least, spec.example) if spec.least else count
     parameters = [math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT]
     store(model)
     shorten_names(model)
@@ -41,9 +39,21 @@ def write(spec: GraphSpec, folder: Path, others: Sequence[str] = ()) -> dict[str
         "inputs": {node.name: _shape(node) for node in model.graph.input},
         "outputs": {node.name: _shape(node) for node in model.graph.output},
         "parameters": sum(parameters),
-        "multiply_adds": round(spec.runs_a_row * (least + spec.whole * (count - least))),
-        **({"multiply_adds_at_least": least} if spec.counted else {}),
+        **_counts(spec),
         **({"weights_in": weights_in} if weights_in else {}),
+    }
+
+
+def _counts(spec: GraphSpec) -> dict[str, int]:
+    """Multiply-adds of a row, on average and at least."""
+    cost = spec.cost
+    if cost is None:
+        return {"multiply_adds": multiply_adds(spec.module, spec.example)}
+    once = multiply_adds(cost.once, spec.example)
+    least = multiply_adds(cost.least, spec.example) if cost.least else once
+    return {
+        "multiply_adds": round(cost.runs * (least + cost.whole * (once - least))),
+        "multiply_adds_at_least": least,
     }
 
 

@@ -63,7 +63,7 @@ def check_graph(spec: GraphSpec, model: bytes | Path) -> float:
             if found.shape != wanted.shape:
                 raise ExportMismatchError(f"{spec.file}: {name} has shape {found.shape}, torch's has {wanted.shape}")
             error, allowed = _error(found[kept], wanted[kept], spec.scale)
-            if not error <= allowed and spec.counted:
+            if not error <= allowed and spec.may_tie:
                 kept = ~_tied(spec, inputs, torchs)
                 error, allowed = _error(found[kept], wanted[kept], spec.scale)
             if not error <= allowed:

@@ -66,7 +66,7 @@ def test_few_rows_may_be_tied(tmp_path, monkeypatch, ties, passes):
     monkeypatch.setattr(verify, "BATCH_SIZES", (7,))
     monkeypatch.setattr(verify, "_inputs_like", lambda example, batch: [rows])
     ours, torchs = (
-        GraphSpec("x.onnx", module, ("x",), ("above", "scaled"), (rows,), counted=module)
+        GraphSpec("x.onnx", module, ("x",), ("above", "scaled"), (rows,), may_tie=True)
         for module in (Threshold(reached=True), Threshold(reached=False))
     )
     onnx_files.write(ours, tmp_path)

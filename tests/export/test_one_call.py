@@ -53,7 +53,7 @@ def test_dropped_classes_stay_out_however_many_pairs_follow(tmp_path):
     z = networks.flow.standardise(networks.autoencoder.encode(images[:, None] / 255)[0])
     kept = networks.flow.sieve(z).topk(4).indices
     whole = ReadOnce(networks.autoencoder, networks.flow, replace(MANY, stages=tuple((k, 10) for k in range(12))))
-    torch.testing.assert_close(spec.counted(images).gather(1, kept), whole(images).gather(1, kept))
+    torch.testing.assert_close(spec.cost.once(images).gather(1, kept), whole(images).gather(1, kept))
     onnx_files.write(spec, tmp_path)
     assert verify.check_graph(spec, (tmp_path / spec.file).read_bytes()) <= 1e-3
 
@@ -95,7 +95,7 @@ def test_an_image_in_doubt_is_read_again_a_pixel_further_each_way(tmp_path):
     spec = next(s for s in bundle_graphs(networks, Sampling(steps=2), reading) if s.file == "classify.onnx")
 
     def read(seen):
-        return torch.softmax(spec.counted(seen) + torch.tensor(prior).log(), dim=1)
+        return torch.softmax(spec.cost.once(seen) + torch.tensor(prior).log(), dim=1)
 
     wide = F.pad(images, (1, 1, 1, 1))
     views = [images, wide[:, :28, 1:29], wide[:, 2:, 1:29], wide[:, 1:29, :28], wide[:, 1:29, 2:]]
@@ -113,7 +113,7 @@ def test_an_image_in_doubt_is_read_again_a_pixel_further_each_way(tmp_path):
 
 def test_what_reading_again_costs_is_counted(tmp_path):
     networks = folded(Networks(VarAutoEncoder(), Flow()))
-    spec = next(s for s in bundle_graphs(networks, Sampling(), replace(READING, doubtful=0.25)) if s.counted)
+    spec = next(s for s in bundle_graphs(networks, Sampling(), replace(READING, doubtful=0.25)) if s.cost)
     facts = onnx_files.write(spec, tmp_path)
     assert facts["multiply_adds"] == 2 * facts["multiply_adds_at_least"] > 0
 

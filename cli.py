@@ -53,6 +53,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
             of_run = {key: given[key] for key in ("root", "latents", "num_workers", "promote", "resume")}
             say(run_recipe(given["recipe"], device=device, **of_run))
         else:
+            _refuse_for_others(ctx, given["model"])
             say(train_one(Training.from_flags(given, ctx.args, device), given["promote"]))
 
 
@@ -279,10 +280,26 @@ def bench(**given: Any) -> None:
 def _refuse_beside_recipe(ctx: click.Context) -> None:
     """UsageError for flags that a recipe already decides."""
     allowed = {"recipe", "root", "latents", "device", "num_workers", "threads", "promote", "resume"}
-    given = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    refused = [f"--{name.replace('_', '-')}" for name in given if name not in allowed] + ctx.args
+    refused = [_flag(name) for name in _given(ctx) if name not in allowed] + ctx.args
     if refused:
         raise click.UsageError(f"--recipe decides {' '.join(refused)}: leave it out, or train without --recipe.")
+
+
+def _refuse_for_others(ctx: click.Context, model: str) -> None:
+    """UsageError for flags that the training of other models takes."""
+    for name in _given(ctx):
+        takers = own.TAKEN_BY.get(name, own.MODELS)
+        if model not in takers:
+            raise click.UsageError(f"{_flag(name)} goes with --model {' or '.join(takers)}, not {model}.")
+
+
+def _given(ctx: click.Context) -> list[str]:
+    """The names of the flags that stand on the command line."""
+    return [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _require_training() -> None:

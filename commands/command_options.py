@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from commands.options import (
+    SAMPLING,
     THREADS,
     Command,
     Number,
@@ -33,6 +34,17 @@ TRAINING = (
     "classifier_version",
 )  # fmt: skip
 
+# Flags of `train` that not all models take, by those that do.
+OF_SOME = {
+    KINDS: ("alpha",),
+    (*KINDS, "flow"): ("class_weight",),
+    ("flow",): ("sample_latents", "pairs", "classifier_version", "latents"),
+    ("generator",): ("regression_weight", "teacher_version"),
+    ("flow", "generator"): (
+        "autoencoder", "frechet_weight", "kernel_weight", "reading_weight", "adversarial_weight", "judges", *SAMPLING,
+    ),
+}  # fmt: skip
+TAKEN_BY = {name: models for models, names in OF_SOME.items() for name in names}
 # Of training.options.Sampling, which imports torch, as BITS are of training.rounding.
 SAMPLER = {"sampler": "heun", "steps": 4, "weight": 1.3, "guidance_start": 0.0, "diffusion": 0.0}
 BITS = ("int8", "int5", "int4")

@@ -19,7 +19,7 @@ draw EMNIST-balanced --dataset EMNIST --split balanced
 draw EMNIST-byclass --dataset EMNIST --split byclass
 draw FashionMNIST --dataset FashionMNIST
 
-for size in fast tiny nano; do
+for size in compact fast tiny nano; do
   python cli.py generate --dataset MNIST --size "$size" --output "docs/MNIST-$size.png"
 done
 for size in fast nano; do

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import runtime
 from commands import plots
 from commands.models import bundle_called, bundle_names
+from commands.progress import note
 from evaluation import benchmark
 from runtime.sessions import available_providers
 
@@ -18,7 +20,7 @@ def info(name: str | None, plot: Path | None, as_json: bool) -> str:
 
     plot: a file for their measured quality against size and cost.
     """
-    read = [bundle_called(each) for each in ([name] if name is not None else bundle_names())]
+    read = [bundle_called(name)] if name is not None else list(_readable(bundle_names()))
     if plot is not None:
         plots.require_matplotlib()
         plots.draw_ladder([_facts(bundle, detailed=True) for bundle in read], plot)
@@ -30,6 +32,15 @@ def info(name: str | None, plot: Path | None, as_json: bool) -> str:
     lines = [line for facts in found for line in _lines(facts)] or ["no bundles are shipped"]
     in_words = ", ".join(f"{package} {version}" for package, version in versions.items())
     return "\n".join([*lines, f"versions: {in_words}", f"execution providers: {', '.join(providers)}"])
+
+
+def _readable(names: Sequence[str]) -> Iterator[runtime.Bundle]:
+    """Those bundles that can be read; of the others a line says why not."""
+    for name in names:
+        try:
+            yield bundle_called(name)
+        except runtime.BundleError as error:
+            note(str(error))
 
 
 def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:

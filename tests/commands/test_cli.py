@@ -173,6 +173,15 @@ def test_a_packed_bundle_is_used_like_its_folder(tmp_path):
         np.testing.assert_array_equal(archive["images"], wanted)
 
 
+def test_one_damaged_bundle_hides_no_other(tmp_path):
+    (tmp_path / "models_onnx" / "broken").mkdir(parents=True)
+    (tmp_path / "models_onnx" / "broken" / "manifest.json").write_text("{}")
+    result = run("info", tmp_path)
+    assert "MNIST:" in result.stdout
+    assert "broken" in result.stderr
+    assert "broken" in error_line(run("info broken", tmp_path, status=1))
+
+
 def test_info_lists_and_details(tmp_path):
     listed = run("info", tmp_path).stdout
     assert "MNIST" in listed

@@ -24,6 +24,7 @@ GENERATE = "generate.onnx"
 ONE_CALL = (GENERATE, "classify.onnx")  # they hold all their weights; other graphs may find theirs in them
 GRAPHS = (*ONE_CALL, "encoder.onnx", "decoder.onnx", "flow.onnx", "likelihood.onnx")
 _MAX_BYTES = 1 << 20
+_ROUNDING = 1e-4  # of a sum of probabilities
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,8 @@ def _check(found: Facts) -> None:
         raise ValueError("name is that of a folder")
     if len(found.prior) != len(found.classes) or not all(0 < p <= 1 for p in found.prior):
         raise ValueError("prior and classes do not fit")
+    if abs(sum(found.prior) - 1) > _ROUNDING:
+        raise ValueError("prior adds up to 1")
     defaults = found.defaults
     if not _whole(defaults.steps):
         raise ValueError("steps are a whole number from 1")

@@ -130,6 +130,7 @@ def test_other_formats_are_refused_by_number(copy, number, cure):
     [
         lambda m: m.pop("latent_shape"),
         lambda m: m["dataset"].update(prior=[1.0]),
+        lambda m: m["dataset"].update(prior=[1.0] * 10),
         lambda m: m["classifier"].update(rule="guess"),
         lambda m: m["classifier"]["bank"].update(times=[]),
         lambda m: m["files"].pop("flow.onnx"),

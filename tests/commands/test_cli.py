@@ -1,15 +1,12 @@
 """The commands as whole processes, as their users run them."""
 
 import json
-import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,44 +14,7 @@ from PIL import Image
 
 from cli import cli
 from runtime import manifests
-
-PROJECT = Path(__file__).resolve().parents[2]
-NO_TORCH = """
-from importlib.machinery import PathFinder
-find_spec = PathFinder.find_spec
-hidden = {"torch", "torchvision", "onnx", "onnxscript", "safetensors"}
-PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in hidden else find_spec(name, *rest)
-"""
-
-
-def run(command, cwd, status=0, torch=False):
-    """Run a command line in a process where, unless asked, torch can't be imported."""
-    code = ("" if torch else NO_TORCH) + "import cli; cli.main()"
-    result = subprocess.run(
-        [sys.executable, "-c", code, *shlex.split(command)],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert result.returncode == status, result.stderr
-    assert "Traceback" not in result.stderr
-    return result
-
-
-def picture(path):
-    """Size and text of a picture."""
-    with Image.open(path) as opened:
-        return opened.size, opened.text
-
-
-def error_line(result):
-    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert len(lines) == 1
-    assert not result.stdout
-    return lines[0]
+from tests.command_line import PROJECT, error_line, picture, run
 
 
 def test_generate_draws_a_page(tmp_path):
@@ -189,145 +149,6 @@ def test_info_lists_and_details(tmp_path):
     detail = json.loads(run("info MNIST --json", tmp_path).stdout)["bundles"][0]
     assert detail["verified"]
     assert set(detail["files"]) == set(manifests.GRAPHS)
-
-
-WRONG = [
-    "generate --dataset CIFAR",
-    "generate --split letters",
-    "generate --model gan",
-    "generate --model-version old",
-    "generate --autoencoder-version old",
-    "generate --device tpu",
-    "generate --weight nan",
-    "generate --weight -1",
-    "generate --diffusion x",
-    "generate --sampler rk4",
-    "generate --sampler dpmpp --diffusion 1",
-    "generate --steps 0",
-    "generate --sampler few --steps 2",
-    "generate --sampler few --path",
-    "generate --steps 1.5",
-    "generate --labels ten",
-    "generate --labels 10",
-    "generate --height 0",
-    "generate --width -3",
-    "generate --scale 0",
-    "generate --seed -1",
-    "generate --seed 18446744073709551616",
-    "generate --batch-size 0",
-    "generate --threads 0",
-    "generate --num -1 --output a.npz",
-    "generate --num 5",
-    "generate --output .png",
-    "generate --labels ,",
-    "evaluate --record --weight 3",
-    "generate --output page.gif",
-    "generate --height 1000 --width 1000 --scale 10",
-    "generate --device cuda",
-    "evaluate --model-version dev --record",
-    "evaluate --nearest page.txt",
-    "test --confusion gone/page.png",
-    "test --against CIFAR",
-    "generate --path --output a.npz",
-    "generate --guidance-start 2",
-    "generate --output nowhere/page.png",
-    "generate extra",
-    "classify",
-    "classify a.png --top 0",
-    "classify a.png --rule guess",
-    "classify a.png --invert maybe",
-    "test --rule guess",
-    "test --num-workers -1",
-    "test-reconstruction --output a.npz",
-    "nonsense",
-]
-
-
-@pytest.mark.parametrize("words", WRONG)
-def test_wrong_use_is_one_line_and_status_2(tmp_path, words):
-    assert error_line(run(words, tmp_path, status=2))
-    assert not list(tmp_path.iterdir())
-
-
-WRONG_TRAINING = [
-    "train",
-    "train --model gan",
-    "train --model vae --lr 0",
-    "train --model vae --lr nan",
-    "train --model vae --total-epochs 0",
-    "train --model vae --initial-share 2",
-    "train --model vae --initial-share 0.5",
-    "train --model vae --judges 2",
-    "train --model vae --frechet-weight 3",
-    "train --model flow --alpha 0.1",
-    "train --model classifier --latents z.safetensors",
-    "train --model generator --pairs 3",
-    "train --model vae --steps 3",
-    "train --model vae --milestones 3 x",
-    "train --model vae --milestones",
-    "train --model vae --gamma 2",
-    "train --model vae --alpha -1",
-    "train --model vae --device tpu",
-    "train --model vae --dim9 3",
-    "train --model vae --dim1 x",
-    "train --model vae --dim1 0",
-    "train --model vae --dim1",
-    "train --model vae --n_heads 5",
-    "train --model vae stray",
-    "train --model flow --backbone rnn",
-    "train --model flow --classes 3",
-    "train --recipe nothing",
-    'train --recipe ""',
-    "train --recipe MNIST --lr 0.1",
-    "train --recipe MNIST --dim1 3",
-    "train --recipe MNIST --model vae",
-    "train --model vae --dim1 999999999",
-    "train --model vae --device meta",
-    "encode-dataset --model flow",
-    "encode-dataset --latents thesis.txt",
-    "export --weight inf",
-]
-
-
-@pytest.mark.parametrize("words", WRONG_TRAINING)
-def test_wrong_training_is_one_line_and_status_2(tmp_path, words):
-    assert error_line(run(words, tmp_path, status=2, torch=True))
-
-
-def test_unknown_network_arguments_list_the_real_ones(tmp_path):
-    message = error_line(run("train --model flow --dim9 3", tmp_path, status=2, torch=True))
-    assert "--dim1" in message
-    assert "--n_layers" in message
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        ("classify gone.png", "gone.png"),
-        ("classify fake.png", "fake.png"),
-        ("info nowhere", "nowhere"),
-        ("info ./MNIST", "./MNIST"),
-        ("generate --dataset FashionMNIST --size nano", "FashionMNIST-nano"),
-        ("info .", "manifest.json"),
-        ("test --root empty", "t10k-images-idx3-ubyte"),
-        ("generate --dataset EMNIST --split bymerge", "EMNIST-bymerge"),
-    ],
-)
-def test_problems_in_the_world_are_one_line_and_status_1(tmp_path, words, named):
-    (tmp_path / "fake.png").write_text("no picture")
-    assert named in error_line(run(words, tmp_path, status=1))
-
-
-@pytest.mark.parametrize("words", ["train --model vae", "encode-dataset", "export"])
-def test_training_without_torch_says_what_to_install(tmp_path, words):
-    assert "pip install '.[train]'" in error_line(run(words, tmp_path, status=1))
-
-
-def test_a_damaged_data_file_is_named(tmp_path, root):
-    shutil.copytree(root / "MNIST", tmp_path / "MNIST")
-    path = tmp_path / "MNIST/raw/t10k-images-idx3-ubyte.gz"
-    path.write_bytes(path.read_bytes()[:-100])
-    assert path.name in error_line(run(f"test --root {tmp_path}", tmp_path, status=1))
 
 
 def test_labels_take_names_indices_and_commas(tmp_path):

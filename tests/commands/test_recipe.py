@@ -1,164 +1,25 @@
-import shutil
-from pathlib import Path
+"""All stages of a recipe, run."""
 
-import click
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 import runtime
-from commands import recipe, recipe_files
 from evaluation.accuracy import measure_accuracy
 from export.bundles import export_bundle
 from export.sources import Source
 from runtime import bundle as bundles
 from runtime.datasets import LabelledImages, find, load, read_idx
-from runtime.errors import DataError
 from tests.make_data import write_idx
-from training import checkpoints, finishing, paths, tensor_files
+from tests.recipes import COMPACT, NANO, SHARING, TINY, run
+from training import checkpoints, paths, tensor_files
 from training.autoencoders import AutoEncoder
 from training.checkpoints import Checkpoint, CheckpointError
 from training.classifiers import Classifier
 from training.runs import Run
 from training.sieve import Sieve
-
-TINY = """
-dataset = "MNIST"
-[autoencoder]
-model = "vae"
-total_epochs = 1
-batch_size = 64
-alpha = 0.5
-[autoencoder.network]
-dim1 = 4
-dim2 = 4
-n_layers = 1
-[classifier]
-total_epochs = 1
-batch_size = 64
-distort = 0.1
-[classifier.network]
-width = 2
-[flow]
-total_epochs = 1
-batch_size = 64
-milestones = [1]
-sample_latents = true
-[flow.network]
-dim1 = 8
-n_layers = 1
-sieve = 3
-[[flow_stages]]
-name = "tuning"
-total_epochs = 1
-batch_size = 64
-sample_latents = true
-class_weight = 0.5
-pairs = 3
-classifier_version = "dev"
-[[flow_stages]]
-name = "finishing"
-total_epochs = 1
-batch_size = 64
-lr = 1e-4
-class_weight = 0.5
-pairs = 3
-frechet_weight = 0.02
-adversarial_weight = 0.03
-judges = 2
-[flow_stages.sampler]
-weight = 1.2
-[distillation]
-total_epochs = 1
-batch_size = 64
-[distillation.network]
-dim1 = 8
-n_layers = 1
-dim2 = 4
-dim3 = 2
-n_blocks = 1
-[[generator_stages]]
-name = "finishing"
-total_epochs = 1
-batch_size = 64
-regression_weight = 0.1
-adversarial_weight = 0.5
-[export]
-steps = 3
-weight = 1.5
-diffusion = 0.5
-quantize = "int8"
-"""
-SHARING = """
-dataset = "EMNIST"
-split = "SPLIT"
-[autoencoder]
-model = "vae"
-from = "MNIST"
-[flow]
-total_epochs = 1
-batch_size = 64
-[flow.network]
-dim1 = 8
-n_layers = 1
-[export]
-steps = 2
-"""
-
-
-COMPACT = """
-dataset = "MNIST"
-size = "compact"
-[autoencoder]
-model = "vae"
-from = "MNIST"
-[flow]
-from = "MNIST"
-[[flow_stages]]
-name = "finishing"
-total_epochs = 1
-batch_size = 64
-quantize = "int4"
-adversarial_weight = 0.03
-[export]
-steps = 2
-quantize = "int4"
-packed = true
-"""
-
-
-NANO = """
-dataset = "MNIST"
-size = "nano"
-[distillation]
-total_epochs = 1
-batch_size = 64
-[distillation.network]
-dim1 = 8
-n_layers = 1
-dim2 = 4
-dim3 = 2
-n_blocks = 0
-numbers = 6
-frequencies = 3
-[export]
-weight = 1.4
-quantize = "int8"
-"""
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    (tmp_path / "tiny.toml").write_text(TINY)
-    monkeypatch.setattr(recipe_files, "FOLDER", tmp_path)
-    for steps in ("FEATURE_STEPS", "FIRST_BATCHES", "CRITIC_STEPS"):
-        monkeypatch.setattr(finishing, steps, 2)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def run(root, promote, name="tiny", **more):
-    return recipe.run_recipe(name, root, Path("z.safetensors"), torch.device("cpu"), 0, promote, **more)
 
 
 def test_a_recipe_goes_from_images_to_a_bundle(folder, root, monkeypatch):
@@ -294,60 +155,3 @@ def test_without_agreement_nothing_main_is_touched(folder, root):
     assert "--promote" in run(root, promote=False)
     assert not (folder / "checkpoints/MNIST/main").exists()
     assert not (folder / "models_onnx").exists()
-
-
-def test_rounds_are_trainings_with_new_seeds():
-    tables = [{"name": "tuning", "lr": 1e-3}, {"name": "finishing", "lr": 1e-4, "seed": 3, "rounds": 2}]
-    found = recipe_files.further_stages({"flow_stages": tables}, "flow_stages")
-    assert found == [
-        {"name": "tuning", "lr": 1e-3, "seed": 0},
-        {"name": "finishing", "lr": 1e-4, "seed": 3},
-        {"name": "finishing", "lr": 1e-4, "seed": 4},
-    ]
-
-
-def test_unknown_recipes_list_the_known(folder):
-    with pytest.raises(click.UsageError, match="tiny"):
-        recipe.run_recipe("huge", folder, None, torch.device("cpu"), 0, True)
-
-
-def test_a_recipe_may_be_any_file(folder, root):
-    (folder / "tiny.toml").rename(folder / "sub.toml")
-    assert "--promote" in run(root, promote=False, name=str(folder / "sub.toml"))
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "message"),
-    [
-        ('dataset = "MNIST"', "", "lacks dataset"),
-        ("[export]", "[exports]", "lacks export"),
-        ("[classifier]", "[reader]", "has 'reader'"),
-        ('model = "vae"', "", "autoencoder: lacks model"),
-        (TINY, 'dataset = "MNIST"\n[export]', "lacks what to train"),
-        (TINY, 'dataset = "MNIST"\nautoencoder = 3\nflow = 3\n[export]', "autoencoder: is no table"),
-        ("alpha = 0.5", "alhpa = 0.5", "autoencoder: has 'alhpa'"),
-        ("alpha = 0.5", 'alpha = "much"', "autoencoder: alpha: 'much' is not a number"),
-        ("alpha = 0.5", "alpha = true", "alpha: True is no number"),
-        ("alpha = 0.5", "compile = 3", "compile: 3 is no boolean"),
-        ("alpha = 0.5", "from = 3", "from: 3 is no text"),
-        ("batch_size = 64", "batch_size = 64.7", "batch_size: 64.7 is no integer"),
-        ("[export]", '[export]\nsampler = "ode"', "export: diffusion goes with"),
-        ("alpha = 0.5", "resume = true", "autoencoder: has 'resume'"),
-        ("pairs = 3", "pears = 3", "flow_stages: has 'pears'"),
-        ("pairs = 3", "rounds = 0", "flow_stages: rounds: 0 is not"),
-        ('name = "tuning"', "", "flow_stages: lacks name"),
-        ("weight = 1.2", "wait = 1.2", "flow_stages: sampler: has 'wait'"),
-        ("[[generator_stages]]", "[generator_stages]", "generator_stages: is no list"),
-        ("sieve = 3", "sieve = -3", "flow: network: sieve: .*at least 0"),
-        ("[export]", "[export]\nstep = 3", "export: has 'step'"),
-        ("[export]", '[export]\nsampler = "rk4"', "export: sampler: 'rk4' is not one of"),
-        ('dataset = "MNIST"', 'dataset = "Mnist"', "dataset: 'Mnist' is not one of"),
-        ('dataset = "MNIST"', "dataset = ", "damaged"),
-    ],
-)
-def test_what_is_wrong_with_a_recipe_is_named_before_anything_is_trained(folder, root, before, after, message):
-    assert before in TINY
-    (folder / "tiny.toml").write_text(TINY.replace(before, after, 1))
-    with pytest.raises(DataError, match=rf"tiny\.toml.*{message}"):
-        run(root, promote=False)
-    assert not (folder / "checkpoints").exists()

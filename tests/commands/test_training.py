@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from commands.command_options import BITS, SAMPLER
-from tests.commands.test_cli import error_line, run
+from tests.command_line import error_line, run
 from training import tensor_files
+from training.checkpoints import AUTOENCODERS
 from training.options import Sampling
+from training.paths import KINDS
 from training.rounding import LEVELS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -41,6 +43,10 @@ def trained(tmp_path_factory, root):
 
 def test_bits_that_commands_offer_are_those_that_weights_can_have():
     assert tuple(LEVELS) == BITS
+
+
+def test_autoencoders_that_commands_offer_are_those_that_there_are():
+    assert tuple(AUTOENCODERS) == KINDS
 
 
 def test_a_flow_is_finished_with_the_sampler_that_help_says():

@@ -1,0 +1,66 @@
+"""Recipes read, and what is wrong with them named."""
+
+import click
+import pytest
+import torch
+
+from commands import recipe, recipe_files
+from runtime.errors import DataError
+from tests.recipes import TINY, run
+
+
+def test_rounds_are_trainings_with_new_seeds():
+    tables = [{"name": "tuning", "lr": 1e-3}, {"name": "finishing", "lr": 1e-4, "seed": 3, "rounds": 2}]
+    found = recipe_files.further_stages({"flow_stages": tables}, "flow_stages")
+    assert found == [
+        {"name": "tuning", "lr": 1e-3, "seed": 0},
+        {"name": "finishing", "lr": 1e-4, "seed": 3},
+        {"name": "finishing", "lr": 1e-4, "seed": 4},
+    ]
+
+
+def test_unknown_recipes_list_the_known(folder):
+    with pytest.raises(click.UsageError, match="tiny"):
+        recipe.run_recipe("huge", folder, None, torch.device("cpu"), 0, True)
+
+
+def test_a_recipe_may_be_any_file(folder, root):
+    (folder / "tiny.toml").rename(folder / "sub.toml")
+    assert "--promote" in run(root, promote=False, name=str(folder / "sub.toml"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('dataset = "MNIST"', "", "lacks dataset"),
+        ("[export]", "[exports]", "lacks export"),
+        ("[classifier]", "[reader]", "has 'reader'"),
+        ('model = "vae"', "", "autoencoder: lacks model"),
+        (TINY, 'dataset = "MNIST"\n[export]', "lacks what to train"),
+        (TINY, 'dataset = "MNIST"\nautoencoder = 3\nflow = 3\n[export]', "autoencoder: is no table"),
+        ("alpha = 0.5", "alhpa = 0.5", "autoencoder: has 'alhpa'"),
+        ("alpha = 0.5", 'alpha = "much"', "autoencoder: alpha: 'much' is not a number"),
+        ("alpha = 0.5", "alpha = true", "alpha: True is no number"),
+        ("alpha = 0.5", "compile = 3", "compile: 3 is no boolean"),
+        ("alpha = 0.5", "from = 3", "from: 3 is no text"),
+        ("batch_size = 64", "batch_size = 64.7", "batch_size: 64.7 is no integer"),
+        ("[export]", '[export]\nsampler = "ode"', "export: diffusion goes with"),
+        ("alpha = 0.5", "resume = true", "autoencoder: has 'resume'"),
+        ("pairs = 3", "pears = 3", "flow_stages: has 'pears'"),
+        ("pairs = 3", "rounds = 0", "flow_stages: rounds: 0 is not"),
+        ('name = "tuning"', "", "flow_stages: lacks name"),
+        ("weight = 1.2", "wait = 1.2", "flow_stages: sampler: has 'wait'"),
+        ("[[generator_stages]]", "[generator_stages]", "generator_stages: is no list"),
+        ("sieve = 3", "sieve = -3", "flow: network: sieve: .*at least 0"),
+        ("[export]", "[export]\nstep = 3", "export: has 'step'"),
+        ("[export]", '[export]\nsampler = "rk4"', "export: sampler: 'rk4' is not one of"),
+        ('dataset = "MNIST"', 'dataset = "Mnist"', "dataset: 'Mnist' is not one of"),
+        ('dataset = "MNIST"', "dataset = ", "damaged"),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_named_before_anything_is_trained(folder, root, before, after, message):
+    assert before in TINY
+    (folder / "tiny.toml").write_text(TINY.replace(before, after, 1))
+    with pytest.raises(DataError, match=rf"tiny\.toml.*{message}"):
+        run(root, promote=False)
+    assert not (folder / "checkpoints").exists()

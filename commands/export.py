@@ -14,7 +14,7 @@ from export.sources import Source, sampler_of
 from export.storage import Storage
 from runtime import bundle as bundles
 from runtime.errors import BundleError
-from runtime.packing import SUFFIX
+from runtime.places import SUFFIX
 from training.options import Sampling
 
 

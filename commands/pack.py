@@ -6,7 +6,7 @@ from pathlib import Path
 
 from commands.models import bundle_called
 from runtime import bundle as bundles
-from runtime.packing import SUFFIX
+from runtime.places import SUFFIX
 
 
 def pack(name: str, output: Path | None) -> str:

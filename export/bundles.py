@@ -26,7 +26,7 @@ from runtime.bayes import DenoisingBank
 from runtime.bundle import Bundle
 from runtime.datasets import Dataset
 from runtime.errors import ToolkitError
-from runtime.packing import SUFFIX, is_packed
+from runtime.places import SUFFIX, is_packed
 from runtime.tracking import Tracker, untracked
 from training import checkpoints
 from training.calibration import UNCALIBRATED
@@ -48,7 +48,7 @@ def export_bundle(
 ) -> Manifest:
     """Write the bundle of `source` at `path`, replacing what is there; returns its manifest.
 
-    path: a folder, or a file for it to be packed in, which ends in packing.SUFFIX; defaults: how images are drawn,
+    path: a folder, or a file for it to be packed in, which ends in places.SUFFIX; defaults: how images are drawn,
     as the model was finished unless told otherwise; storage: of the weights in its files, with which torch's are
     rounded.
     The bundle is made in a folder aside, which is renamed once every graph, the whole trajectory and the predicted

@@ -6,20 +6,19 @@ Reading verifies every file against its hash in the manifest, and the manifest a
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import manifests, packing
+from . import manifests
 from .errors import BundleError
 from .files import written_aside
 from .manifests import MANIFEST, Classifier, Facts
-from .places import locate
+from .places import is_packed, locate
+
+# .packing is imported where it is needed: tar, xz and temporary folders take longer to import than all of this.
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,12 @@ class Bundle(Facts):
     @cached_property
     def _unpacked(self) -> Path:
         """A folder with the graphs of a packed bundle, for as long as this is there."""
+        from . import packing
+
         try:
-            folder = Path(tempfile.mkdtemp(prefix="bundle."))
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            for file, content in self.graphs.items():
-                (folder / file).write_bytes(content)
+            return packing.unpacked(self.graphs, self)
         except OSError as error:
             raise BundleError(f"{self.path} can't be unpacked: {error}") from error
-        return folder
 
     @property
     def checksum(self) -> str:
@@ -112,10 +109,10 @@ def is_replaceable(path: Path) -> bool:
     """Whether a bundle may be written at a path: nothing is there, or an empty folder, or a bundle and nothing else."""
     if not path.exists():
         return True
-    if packing.is_packed(path) != path.is_file():
+    if is_packed(path) != path.is_file():
         return False
     try:
-        files = [each.name for each in path.iterdir()] if path.is_dir() else list(packing.read(path))
+        files = [each.name for each in path.iterdir()] if path.is_dir() else list(_packed(path))
         if not files:
             return True
         manifests.decode(_contents(path)(MANIFEST), path / MANIFEST)
@@ -125,18 +122,20 @@ def is_replaceable(path: Path) -> bool:
 
 
 def pack(bundle: Bundle, path: Path) -> None:
-    """Write a bundle as one file, whose name ends in packing.SUFFIX.
+    """Write a bundle as one file, whose name ends in places.SUFFIX.
 
     Raises BundleError where something other than a bundle would be replaced.
     """
     if not is_replaceable(path):
         raise BundleError(f"{path} is no bundle: it is left as it is")
+    from . import packing
+
     packing.write({MANIFEST: manifests.encode(bundle.manifest), **bundle.graphs}, path, bundle.name)
 
 
 def _contents(path: Path) -> Callable[[str], bytes]:
     """What gives the content of each file of the bundle at a path, or raises BundleError."""
-    packed = None if path.is_dir() else packing.read(path)
+    packed = None if path.is_dir() else _packed(path)
 
     def content(file: str) -> bytes:
         try:
@@ -147,6 +146,12 @@ def _contents(path: Path) -> Callable[[str], bytes]:
             raise BundleError(f"{path} is damaged: it has no {file}") from error
 
     return content
+
+
+def _packed(path: Path) -> dict[str, bytes]:
+    from . import packing
+
+    return packing.read(path)
 
 
 def _verified(content: bytes, path: Path, sha256: str) -> bytes:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import warnings
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from .datasets import IMAGE_SIZE
 from .errors import DataError
 from .files import written_aside
 from .framing import Framing, framed
+
+if TYPE_CHECKING:
+    import zipfile
 
 Images = NDArray[np.uint8]
 Invert = Literal["auto", "yes", "no"]
@@ -88,6 +90,8 @@ def save_npz(path: Path, batches: Iterable[Images], labels: NDArray[np.int64], c
 
     Images come in batches, labels are repeated as often as needed, and both are written piece by piece.
     """
+    import zipfile  # which pages do not need
+
     with written_aside(path) as aside, zipfile.ZipFile(aside, "w") as archive:
         _write_array(archive, "images", (count, IMAGE_SIZE, IMAGE_SIZE), np.dtype(np.uint8), batches)
         starts = range(0, count, _LABELS_AT_A_TIME)
@@ -122,6 +126,8 @@ def _squared(picture: Image.Image, border: int) -> Image.Image:
 
 def _open(path: Path) -> Image.Image:
     """A file as a grey picture of 8 bits."""
+    from PIL import ImageOps  # which pages do not need
+
     if not path.is_file():
         raise DataError(f"there is no picture {path}")
     try:

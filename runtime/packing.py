@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import io
 import lzma
+import shutil
 import tarfile
+import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import BundleError
 from .files import written_aside
 
-SUFFIX = ".tar.xz"
 _MAX_BYTES = 1 << 28  # of all files together
 # A dictionary as large as needed, and contexts that suit weights better than text.
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 23, "lc": 4, "pb": 0}]
-
-
-def is_packed(path: Path | str) -> bool:
-    """Whether a path is, by its ending, that of a packed bundle."""
-    return str(path).lower().endswith(SUFFIX)
 
 
 def write(files: Mapping[str, bytes], path: Path, folder: str) -> None:
@@ -54,6 +51,15 @@ def read(path: Path) -> dict[str, bytes]:
         raise BundleError(f"{path} is damaged: {error}") from error
     except OSError as error:
         raise BundleError(f"{path} can't be read: {error.strerror}") from error
+
+
+def unpacked(files: Mapping[str, bytes], owner: object) -> Path:
+    """A temporary folder with these files, contents by name, that goes when its owner does; OSError where it can't."""
+    folder = Path(tempfile.mkdtemp(prefix="bundle."))
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
 
 
 def _files(content: bytes) -> dict[str, bytes]:

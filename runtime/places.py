@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from . import packing
 from .errors import BundleError
 from .manifests import MANIFEST
 
+SUFFIX = ".tar.xz"  # of packed bundles
 SHIPPED = Path(__file__).resolve().parent.parent / "models_onnx"
+
+
+def is_packed(path: Path | str) -> bool:
+    """Whether a path is, by its ending, that of a packed bundle."""
+    return str(path).lower().endswith(SUFFIX)
 
 
 def shipped() -> list[str]:
@@ -19,7 +24,7 @@ def shipped() -> list[str]:
 
 def names_within(root: Path) -> list[str]:
     """The names of the bundles that lie in a folder."""
-    packed = {path.name.removesuffix(packing.SUFFIX) for path in root.glob(f"*{packing.SUFFIX}")}
+    packed = {path.name.removesuffix(SUFFIX) for path in root.glob(f"*{SUFFIX}")}
     return sorted(packed | {path.parent.name for path in root.glob(f"*/{MANIFEST}")})
 
 
@@ -30,7 +35,7 @@ def is_name(name: str | Path) -> bool:
 
 def within(root: Path, name: str | Path) -> Path | None:
     """Where the bundle of this name lies in a folder, in one of its own or packed; None where there is none."""
-    folder, file = root / name, root / f"{name}{packing.SUFFIX}"
+    folder, file = root / name, root / f"{name}{SUFFIX}"
     if os.path.isfile(folder / MANIFEST):  # noqa: PTH113 - takes names too long for a file
         return folder
     return file if os.path.isfile(file) else None  # noqa: PTH113
@@ -42,13 +47,13 @@ def locate(name: str | Path) -> Path:
     A text is a name where nothing in it says that it is a path: not "./MNIST", nor "MNIST/". A Path may be either, and
     is a path where something lies there. Raises BundleError, which lists the shipped ones.
     """
-    if packing.is_packed(name) and os.path.isfile(name):  # noqa: PTH113
+    if is_packed(name) and os.path.isfile(name):  # noqa: PTH113
         return Path(name)
     by_name, by_path = within(SHIPPED, name) if is_name(name) else None, within(Path(), name)
     found = by_path or by_name if isinstance(name, Path) else by_name or by_path
     if found is None:
         raise BundleError(
             f"no bundle {str(name)!r}: neither shipped ({', '.join(shipped()) or 'none'}), nor a folder with a "
-            f"{MANIFEST}, nor a {packing.SUFFIX} of one"
+            f"{MANIFEST}, nor a {SUFFIX} of one"
         )
     return found

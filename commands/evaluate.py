@@ -79,7 +79,8 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
     if extent.record:
         means = {**result["first"]["mean"], **result["other"]["mean"]}
         means |= {"accuracy": result["accuracy"]} if "accuracy" in result else {}
-        record_measurements(model.bundle.path, {**means, "command": _command(choice, settings, extent)})
+        rounded = {name: round(value, 5) for name, value in means.items()}
+        record_measurements(model.bundle.path, {**rounded, "command": _command(choice, settings, extent)})
     if as_json:
         return json.dumps(result)
     drawn = [f"{extent.nearest}: samples, each left of the nearest training image"] if extent.nearest else []

@@ -18,7 +18,7 @@ import torch
 from export import onnx_files, sources, verify
 from export.graphs import GraphSpec, Networks, bundle_graphs, fold_batch_norms, folded, generator_graph
 from export.one_call import Reading
-from export.sources import Source
+from export.sources import Source, shortened
 from export.storage import Storage, rounded, rounded_network
 from runtime import bundle as bundles
 from runtime import manifests
@@ -68,14 +68,14 @@ def export_bundle(
             files[spec.file] = {
                 "sha256": hashlib.sha256(content).hexdigest(),
                 "bytes": len(content),
-                "largest_error": verify.check_graph(reference, aside / spec.file),
+                "largest_error": shortened(verify.check_graph(reference, aside / spec.file), digits=3),
                 **facts,
             }
         manifest = plan.whole(name, files)
         bundles.write_manifest(aside, manifest)
         references = [reference for _, reference in plan.graphs]
         used = {} if source.only_generates else verify.check_use(bundles.read(aside), references)
-        manifest["largest_errors_in_use"] = used
+        manifest["largest_errors_in_use"] = shortened(used, digits=3)
         bundles.write_manifest(aside, manifest)
         if packed:
             bundles.pack(bundles.read(aside), path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,11 +74,20 @@ class Parts:
 def provenance_of(path: Path, checkpoint: Checkpoint[Any]) -> dict[str, Any]:
     """The hash of a checkpoint's file, "" where there is none, and what is said of its training.
 
-    Of the trainings before the last it is what they were told.
+    Of the trainings before the last it is what they were told; figures of the last epoch have five digits.
     """
-    description = checkpoint.description
+    description = dict(checkpoint.description)
+    if "last_epoch" in description:
+        description["last_epoch"] = shortened(description["last_epoch"], digits=5)
     earlier = before(description, lambda name: name not in OF_ALL)
     return {"sha256": paths.sha256(path) if path.is_file() else "", **description, **earlier}
+
+
+def shortened(facts: Any, digits: int) -> Any:
+    """Facts, in mappings or not, with so many significant digits of each fraction."""
+    if isinstance(facts, Mapping):
+        return {name: shortened(value, digits) for name, value in facts.items()}
+    return float(f"{facts:.{digits}g}") if isinstance(facts, float) else facts
 
 
 def before(description: dict[str, Any], kept: Callable[[str], bool]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from .files import written_aside
 from .manifests import MANIFEST, Classifier, Facts
 from .places import is_packed, locate
 
-# .packing is imported where it is needed: tar, xz and temporary folders take longer to import than all of this.
+# .packing is imported where it is needed: folders do without tar, xz and temporary folders.
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
         means = {**result["first"]["mean"], **result["other"]["mean"]}
         means |= {"accuracy": result["accuracy"]} if "accuracy" in result else {}
         rounded = {name: round(value, 5) for name, value in means.items()}
-        record_measurements(model.bundle.path, {**rounded, "command": _command(choice, settings, extent)})
+        of_all = {"samples": result["samples"], "command": _command(choice, extent)}
+        record_measurements(model.bundle.path, {**rounded, **of_all})
     if as_json:
         return json.dumps(result)
     drawn = [f"{extent.nearest}: samples, each left of the nearest training image"] if extent.nearest else []
@@ -143,10 +144,9 @@ def _line(judged: Mapping[str, Any], name: str) -> str:
     return f"{name:20s}{judged['mean'][name]:10.4f}{judged['spread'][name]:10.4f}{real:10.4f}"
 
 
-def _command(choice: Choice, settings: dict[str, Any], extent: Extent) -> str:
+def _command(choice: Choice, extent: Extent) -> str:
     split = f" --split {choice.dataset.split}" if choice.dataset.split else ""
-    given = "".join(f" --{name.replace('_', '-')} {value}" for name, value in settings.items() if value is not None)
     networks = " --train-networks" if extent.train_networks else ""
     size = f" --size {choice.dataset.size}" if choice.dataset.size != "base" else ""
     start = f"python cli.py evaluate --dataset {choice.dataset.name}{split}{size}"
-    return f"{start} --part {extent.part} --seeds {extent.seeds}{given}{networks}"
+    return f"{start} --part {extent.part} --seeds {extent.seeds}{networks}"

@@ -21,7 +21,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
     if path.exists() and not path.is_file():
         raise OSError(errno.EEXIST, "is there and no file", str(path))
-    aside = path.with_name(f".{path.name[:200]}.{os.getpid()}")
+    aside = path.with_name(f".{os.getpid()}.{path.name[-200:]}")  # of the same suffix, which tells writers the format
     try:
         yield aside
         aside.replace(path)

@@ -23,6 +23,7 @@ MANIFEST = "manifest.json"
 GENERATE = "generate.onnx"
 ONE_CALL = (GENERATE, "classify.onnx")  # they hold all their weights; other graphs may find theirs in them
 GRAPHS = (*ONE_CALL, "encoder.onnx", "decoder.onnx", "flow.onnx", "likelihood.onnx")
+_COUNTS = ("bytes", "parameters", "multiply_adds")  # of a graph
 _MAX_BYTES = 1 << 20
 _ROUNDING = 1e-4  # of a sum of probabilities
 
@@ -186,11 +187,19 @@ def _check_rest(manifest: Mapping[str, Any], reads: bool) -> None:
     """Refuse a manifest without what `info` shows, or whose graphs find weights where there are none."""
     if not (_whole(manifest["parameters"]) and isinstance(manifest["measured"], dict) and manifest["dataset"]["key"]):
         raise ValueError("parameters, measured and the data set's key")
+    if not isinstance(manifest["storage"], str):
+        raise ValueError("storage is a word")
     for file in manifest["files"].values():
         if not set(file.get("weights_in", [])) <= set(ONE_CALL) & set(manifest["files"]):
             raise ValueError(f"weights lie in {' or '.join(ONE_CALL)}, where it is there")
+        if not all(isinstance(file[name], int) for name in _COUNTS) or not math.isfinite(file["largest_error"]):
+            raise ValueError(f"{', '.join(_COUNTS)} and largest_error are numbers")
     for part in [manifest["autoencoder"], "flow"] if reads else ["generator"]:
-        str(manifest["provenance"][part]["sha256"])
+        network = manifest["provenance"][part]
+        str(network["sha256"])
+        while network is not None:
+            int(network["total_epochs"])
+            network = network.get("before")
 
 
 def _check_classifier(classifier: Classifier) -> None:

@@ -14,10 +14,16 @@ from commands import process
 from runtime import __version__
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True})
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
+)
 @click.version_option(__version__)
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Tiny generative models of 28x28 images: train, export, generate, classify."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @cli.command(cls=flags.VariadicCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -95,7 +101,6 @@ def export(**given: Any) -> None:
     from commands.export import export as export_one
     from commands.models import Choice
 
-    flags.check_solver(given)
     settings = {key: given[key] for key in flags.SAMPLING}
     click.echo(export_one(Choice.from_flags(given), given["output"], settings, given["quantize"] or "float32"))
 
@@ -123,8 +128,7 @@ def generate(**given: Any) -> None:
     choice = Choice.from_flags(given)
     flags.drop(given, "root", "num_workers")
     settings = {key: given.pop(key) for key in ("seed", *flags.SAMPLING)}
-    labels = [name for text in given.pop("labels") for name in flags.names_in(text)]
-    click.echo(generate_page(choice, settings, labels, **given))
+    click.echo(generate_page(choice, settings, **given))
 
 
 @cli.command()

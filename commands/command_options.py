@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,6 +23,8 @@ from runtime.bayes import RULES
 from runtime.datasets import NAMES
 from training.paths import CLASSIFIER, KINDS, VERSIONS
 
+# Weights of what drawn images lose, as training.options.DRAWING_WEIGHTS has them.
+DRAWING = ("frechet_weight", "kernel_weight", "reading_weight", "adversarial_weight")
 # Flags of `train` that are fields of training.options.Options.
 RUN = (
     "lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay", "initial_share",
@@ -29,19 +32,19 @@ RUN = (
 )  # fmt: skip
 # And those that are fields of commands.train.Training as they are.
 TRAINING = (
-    "root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs", "frechet_weight",
-    "kernel_weight", "reading_weight", "adversarial_weight", "judges", "regression_weight", "teacher_version",
-    "classifier_version",
+    "root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs", *DRAWING, "judges",
+    "regression_weight", "teacher_version", "classifier_version",
 )  # fmt: skip
 
 # Flags of `train` that not all models take, by those that do.
 OF_SOME = {
-    KINDS: ("alpha",),
+    ("vae",): ("alpha",),
     (*KINDS, "flow"): ("class_weight",),
+    (*KINDS, "flow", CLASSIFIER): ("shift", "distort"),
     ("flow",): ("sample_latents", "pairs", "classifier_version", "latents"),
     ("generator",): ("regression_weight", "teacher_version"),
     ("flow", "generator"): (
-        "autoencoder", "frechet_weight", "kernel_weight", "reading_weight", "adversarial_weight", "judges", *SAMPLING,
+        "autoencoder", *DRAWING, "judges", *SAMPLING,
     ),
 }  # fmt: skip
 TAKEN_BY = {name: models for models, names in OF_SOME.items() for name in names}
@@ -183,8 +186,8 @@ def training_options(command: Command) -> Command:
             "--shift",
             type=click.IntRange(0, 27),
             default=0,
-            help="Move training images at random, by up to so many pixels: those that an autoencoder learns, or by "
-            "which a flow learns to classify.",
+            help="Move training images at random, by up to so many pixels: those that an autoencoder or a classifier "
+            "learns, or by which a flow learns to classify.",
         ),
         click.option(
             "--distort",
@@ -209,6 +212,17 @@ def training_options(command: Command) -> Command:
 def _weight(name: str, text: str, default: float = 0.0) -> Callable[[Command], Command]:
     """An option for the weight of a part of a loss."""
     return click.option(name, type=Number(0, 1000), default=default, help=text)
+
+
+def check_together(given: Mapping[str, Any], going_on: bool) -> None:
+    """UsageError where a flag of `train` lacks another of which it says something; going_on: from a checkpoint."""
+    if given.get("initial_share") and not going_on:
+        raise click.UsageError("--initial-share is of the weights of --model-version: give that, too.")
+    if given.get("judges", 1) > 1 and not any(given.get(name) for name in DRAWING):
+        weights = " and ".join(f"--{name.replace('_', '-')}" for name in DRAWING)
+        raise click.UsageError(f"--judges are of {weights}: give one of these, too.")
+    if given.get("classifier_version") and not given.get("class_weight"):
+        raise click.UsageError("--classifier-version says where classes are learnt from: give --class-weight, too.")
 
 
 def export_options(command: Command) -> Command:

@@ -76,16 +76,22 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
         result |= {"accuracy": accuracy, "rule": model.bundle.reading.rule}
     if extent.train_networks:
         result["other"]["real"] = _trained_on_real(model, wanted, train)
-    if extent.record:
-        means = {**result["first"]["mean"], **result["other"]["mean"]}
-        means |= {"accuracy": result["accuracy"]} if "accuracy" in result else {}
-        rounded = {name: round(value, 5) for name, value in means.items()}
-        of_all = {"samples": result["samples"], "command": _command(choice, extent)}
-        record_measurements(model.bundle.path, {**rounded, **of_all})
-    if as_json:
-        return json.dumps(result)
     drawn = [f"{extent.nearest}: samples, each left of the nearest training image"] if extent.nearest else []
-    return "\n".join([*_table(result), *drawn])
+    said = json.dumps(result) if as_json else "\n".join([*_table(result), *drawn])
+    if extent.record:
+        try:
+            record_measurements(model.bundle, _recorded(result) | {"command": _command(choice, extent)})
+        except (OSError, runtime.BundleError):
+            click.echo(said)  # it took minutes
+            raise
+    return said
+
+
+def _recorded(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says of what was measured."""
+    means = {**result["first"]["mean"], **result["other"]["mean"]}
+    means |= {"accuracy": result["accuracy"]} if "accuracy" in result else {}
+    return {name: round(value, 5) for name, value in means.items()} | {"samples": result["samples"]}
 
 
 def _trained(

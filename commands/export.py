@@ -7,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
+
 from commands.models import EXPORTED, Choice, default_kind
+from commands.options import check_solver
 from commands.progress import note, track
 from export.bundles import export_bundle
 from export.sources import Source, sampler_of
 from export.storage import Storage
 from runtime import bundle as bundles
+from runtime import places
 from runtime.errors import BundleError
 from runtime.places import SUFFIX
 from training.options import Sampling
@@ -23,7 +27,12 @@ def export(choice: Choice, output: Path | None, settings: Mapping[str, Any], sto
     kind = choice.kind or default_kind(choice.dataset)
     source = Source(choice.dataset, kind, choice.autoencoder_version, choice.version)
     chosen = {name: value for name, value in settings.items() if value is not None}
-    return write_bundle(source, output, replace(sampler_of(source), **chosen), storage)
+    if source.only_generates and chosen.keys() - {"weight"}:
+        flag = next(iter(chosen.keys() - {"weight"})).replace("_", "-")
+        raise click.UsageError(f"--{flag} is of a flow's solver, and {source.generator_path} is a generator alone.")
+    sampler = replace(sampler_of(source), **chosen)
+    check_solver(vars(sampler) | {"diffusion": chosen.get("diffusion")})
+    return write_bundle(source, output, sampler, storage)
 
 
 def write_bundle(
@@ -31,9 +40,11 @@ def write_bundle(
 ) -> str:
     """Export checkpoints to a bundle; returns a line that says where and how well it matches torch.
 
-    packed: as one file, where output does not say so by its ending.
+    packed: as one file, where output does not say so by its ending; without an output a bundle is otherwise written
+    where that of the data set lies.
     """
-    path = output or EXPORTED / f"{source.dataset.model_name}{SUFFIX if packed else ''}"
+    name = source.dataset.model_name
+    path = output or (EXPORTED / f"{name}{SUFFIX}" if packed else places.within(EXPORTED, name) or EXPORTED / name)
     before = _measured(path)
     manifest = export_bundle(source, path, defaults, storage=storage, track=track)
     if before:
@@ -42,6 +53,9 @@ def write_bundle(
         )
     if source.generator_path.is_file() and "generator" not in manifest:
         note(f"{source.generator_path} was distilled from other checkpoints: it is left out")
+    read = places.within(path.parent, path.name.removesuffix(SUFFIX))
+    if read not in (None, path):
+        note(f"{read} is read in its place: remove one of the two")
     worst = max(facts["largest_error"] for facts in manifest["files"].values())
     trajectory = manifest["largest_errors_in_use"].get("trajectory")
     return f"{path}: {manifest['parameters']:,} parameters in {storage}; graphs are at most {worst:.0e} off torch" + (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 import runtime
 from commands.models import Choice, opened
-from commands.options import check_page, checked_way
+from commands.options import check_page, checked_way, names_in
 from commands.progress import track
 from runtime import images as pictures
 from runtime.sampling import FEW
@@ -80,15 +81,15 @@ def _draw_paths(
     return f"{path}: {height:,} images of {choice.dataset.key}, each from noise on in {width} columns"
 
 
-def _label_indices(names: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
-    """Class names or indices to indices; a name that is also an index counts as the name."""
-    if not names:
+def _label_indices(texts: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Class names or indices, one or several in a text, to indices; a name that is also an index counts as the name."""
+    if not texts:
         return np.arange(len(classes))
     by_name = {name: index for index, name in enumerate(classes)}
     lowered = {name.lower(): index for index, name in reversed(list(enumerate(classes)))}
     indices = {str(index): index for index in range(len(classes))}
     found = []
-    for name in names:
+    for name in chain(*([text] if text.lower() in lowered else names_in(text) for text in texts)):
         index = by_name.get(name, indices.get(name, lowered.get(name.lower())))
         if index is None:
             raise click.UsageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -47,11 +47,11 @@ def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, 
             arguments[parameter.name] = checkpoints.parse_argument(parameter, words.pop(0))
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error
-    _check_buildable(network, arguments)
+    check_buildable(network, arguments)
     return arguments
 
 
-def _check_buildable(network: type[nn.Module], arguments: dict[str, Any]) -> None:
+def check_buildable(network: type[nn.Module], arguments: Mapping[str, Any]) -> None:
     """UsageError where a network of these arguments can't be, or would be absurdly large."""
     try:
         with torch.device("meta"):

@@ -6,12 +6,14 @@ import tomllib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
 from torch import nn
 
 from commands import command_options as own
+from commands import networks
 from commands import options as flags
 from runtime.datasets import Dataset, find
 from runtime.errors import DataError
@@ -20,8 +22,8 @@ from training import checkpoints
 from training.checkpoints import AUTOENCODERS
 from training.classifiers import Classifier
 from training.flows import Flow
-from training.generators import Generator
-from training.paths import CLASSIFIER
+from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
+from training.paths import CLASSIFIER, KINDS
 
 FOLDER = Path(__file__).resolve().parent.parent / "training" / "recipes"
 SUFFIX = ".toml"
@@ -69,35 +71,90 @@ def further_stages(recipe: Mapping[str, Any], name: str) -> list[dict[str, Any]]
 
 def _checked(recipe: dict[str, Any]) -> dict[str, Any]:
     sampler = _flags(flags.solver_options(own.SAMPLER))
-    stage = _flags(own.training_options) | _flags(flags.batch_size_option) | _flags(flags.seed_option)
-    stage = {key: convert for key, convert in stage.items() if key not in DECIDED} | {"sampler": _table(sampler)}
-    rounds = _flags(click.option("--rounds", type=click.IntRange(1)))
     model = _flags(click.option("--model", type=click.Choice(list(AUTOENCODERS))))
     stored = {"quantize": _flags(own.export_options)["quantize"], **_flags(click.option("--packed", is_flag=True))}
-    further = _tables({**stage, **rounds, "name": _text}, needed=("name",))
     whole: dict[str, Convert] = {
         **_flags(flags.dataset_options),
-        "autoencoder": _table({**stage, **model, "from": _text, **_network(AUTOENCODERS["vae"])}, needed=("model",)),
-        CLASSIFIER: _table({**stage, **_network(Classifier)}),
-        "flow": _table({**stage, "from": _text, **_network(Flow)}),
-        "flow_stages": further,
-        "distillation": _table({**stage, **_network(Generator)}),
-        "generator_stages": further,
+        "autoencoder": _first(KINDS, AUTOENCODERS["vae"], {**model, "from": _text}, needed=("model",)),
+        CLASSIFIER: _first((CLASSIFIER,), Classifier),
+        "flow": _first(("flow",), Flow, {"from": _text}),
+        "flow_stages": _further("flow"),
+        "distillation": _first(("generator",), Generator),
+        "generator_stages": _further("generator"),
         "export": _table({**sampler, **stored}),
     }
     if not recipe.keys() & {"autoencoder", "distillation"}:
         raise DataError("lacks what to train, autoencoder or distillation")
     with_flow = ("flow",) if "autoencoder" in recipe else ()
     found: dict[str, Any] = _table(whole, needed=("dataset", "export", *with_flow))(recipe)
-    try:
-        diffusion_of(found["export"].get("sampler", own.SAMPLER["sampler"]), found["export"].get("diffusion"), 0.0)
-    except ValueError as error:
-        raise DataError(f"export: {error}") from error
+    _check_across(found, tuple(sampler))
     return found
 
 
-def _table(known: Mapping[str, Convert], needed: tuple[str, ...] = ()) -> Convert:
-    """What converts the values of a table, which has no keys but the known and all those needed."""
+def _first(
+    models: tuple[str, ...],
+    network: type[nn.Module],
+    more: Mapping[str, Convert] = MappingProxyType({}),
+    needed: tuple[str, ...] = (),
+) -> Convert:
+    """What converts a table of the training of a new network, which may be one of several models."""
+    arguments = checkpoints.constructor_arguments(network)
+
+    def parse(name: str) -> Convert:
+        return lambda value: checkpoints.parse_argument(arguments[name], str(value))
+
+    build = _table({name: parse(name) for name in arguments}, check=partial(networks.check_buildable, network))
+    known = {**_stage(models), **more, "network": build}
+    del known["initial_share"]
+    return _table(known, needed, partial(own.check_together, going_on=False))
+
+
+def _further(model: str) -> Convert:
+    """What converts the tables of trainings that go on."""
+    rounds = _flags(click.option("--rounds", type=click.IntRange(1)))
+    known = {**_stage((model,)), **rounds, "name": _text}
+    return _tables(_table(known, ("name",), partial(own.check_together, going_on=True)))
+
+
+def _stage(models: tuple[str, ...]) -> dict[str, Convert]:
+    """What converts the flags of `train` that one of these models takes, and the table of its sampler's."""
+    known = _flags(own.training_options) | _flags(flags.batch_size_option) | _flags(flags.seed_option)
+    sampler = {"sampler": _table(_flags(flags.solver_options(own.SAMPLER)))}
+    return {
+        key: convert
+        for key, convert in {**known, **sampler}.items()
+        if key not in DECIDED and set(models) & set(own.TAKEN_BY.get(key, own.MODELS))
+    }
+
+
+def _check_across(recipe: Mapping[str, Any], sampler: tuple[str, ...]) -> None:
+    """Refuse tables that do not fit each other; sampler: keys of a sampler."""
+    exported = {**own.SAMPLER, **{key: value for key, value in recipe["export"].items() if key in sampler}}
+    tables: list[tuple[str, dict[str, Any]]] = [("export", {"sampler": exported})]
+    for name in ("flow", "flow_stages", "distillation", "generator_stages"):
+        found = recipe.get(name, [])
+        tables += [(name, table) for table in (found if isinstance(found, list) else [found])]
+    for name, table in tables:
+        way = {**exported, **table.get("sampler", {})}
+        try:
+            diffusion_of(way["sampler"], way["diffusion"], 0.0)
+        except ValueError as error:
+            raise DataError(f"{name}: {error}") from error
+        if table.get("classifier_version") == "dev" and CLASSIFIER not in recipe:
+            raise DataError(f"{name}: classifier_version: there is no table {CLASSIFIER}")
+    if "distillation" in recipe and not LEAST_WEIGHT <= exported["weight"] <= MOST_WEIGHT:
+        raise DataError(f"export: weight: a generator has {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}")
+
+
+def _table(
+    known: Mapping[str, Convert],
+    needed: tuple[str, ...] = (),
+    check: Callable[[Mapping[str, Any]], None] = lambda found: None,
+) -> Convert:
+    """What converts the values of a table, which has no keys but the known and all those needed.
+
+    check: UsageError where values do not fit each other.
+    """
 
     def convert(table: Any) -> dict[str, Any]:
         if not isinstance(table, dict):
@@ -111,22 +168,23 @@ def _table(known: Mapping[str, Convert], needed: tuple[str, ...] = ()) -> Conver
                 raise DataError(f"has {key!r}, which nothing takes")
             try:
                 found[key] = known[key](value)
-            except click.BadParameter as error:
+            except click.UsageError as error:
                 raise DataError(f"{key}: {error.message}") from error
             except (DataError, TypeError, ValueError) as error:
                 raise DataError(f"{key}: {error}") from error
+        check(found)
         return found
 
     return convert
 
 
-def _tables(known: Mapping[str, Convert], needed: tuple[str, ...]) -> Convert:
-    """What converts a list of tables."""
+def _tables(one: Convert) -> Convert:
+    """What converts a list of tables, given what converts one."""
 
     def convert(tables: Any) -> list[dict[str, Any]]:
         if not isinstance(tables, list):
             raise DataError("is no list of tables, [[...]]")
-        return [_table(known, needed)(table) for table in tables]
+        return [one(table) for table in tables]
 
     return convert
 
@@ -150,13 +208,3 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise DataError(f"{value!r} is no text")
     return value
-
-
-def _network(network: type[nn.Module]) -> dict[str, Convert]:
-    """The table "network", of arguments of a constructor, with values as `train` takes them: --NAME VALUE."""
-    known = checkpoints.constructor_arguments(network)
-
-    def parse(name: str) -> Convert:
-        return lambda value: checkpoints.parse_argument(known[name], str(value))
-
-    return {"network": _table({name: parse(name) for name in known})}

@@ -41,10 +41,10 @@ def test(
     bundle = model.bundle
     rule = rule or bundle.classifier.rule
     data = load_data(choice.dataset, root, "test")
+    strangers = {name: _stranger(name, root) for name in against}
     result = measure_accuracy(model, data, rule, batch_size, track)
     result["log_likelihood"] = measure_likelihood(model, data, track=track)
-    if against:
-        strangers = {name: _stranger(name, root) for name in against}
+    if strangers:
         result["separation"] = measure_separation(model, data.images, strangers, track=track)
     if confusion is not None:
         picture = draw_confusion(np.array(result["confusion"]), bundle.classes)

@@ -13,7 +13,7 @@ import click
 import torch
 
 from commands import networks
-from commands.command_options import RUN, TRAINING
+from commands.command_options import RUN, TRAINING, check_together
 from commands.data import ensure_data
 from commands.models import default_kind
 from commands.options import SAMPLING
@@ -64,7 +64,8 @@ class Training:
 
     @classmethod
     def from_flags(cls, given: Mapping[str, Any], network: Sequence[str], device: torch.device) -> Training:
-        """What the flags of `train` ask for; network: its further words."""
+        """What the flags of `train` ask for; network: its further words. UsageError for what lacks another flag."""
+        check_together(given, going_on=given["model_version"] is not None)
         return cls(
             find(given["dataset"], given["split"], given["size"]),
             options=Options(device=device, **{name: given[name] for name in RUN}),
@@ -118,20 +119,13 @@ def train(training: Training, promote: bool | None) -> str:
 def _train(training: Training) -> Path:
     """The dev checkpoint of a new network, or of one that goes on."""
     dataset, root, kind, options = training.dataset, training.root, training.kind, training.options
-    if options.initial_share and not training.initial:
-        raise click.UsageError("--initial-share is of the weights of --model-version: give that, too.")
-    if training.judges > 1 and not training.flow_objective.draws:
-        raise click.UsageError(
-            "--judges are of --frechet-weight, --kernel-weight, --reading-weight and --adversarial-weight: "
-            "give one of these, too."
-        )
     arguments = networks.arguments_of(training.model, training.network, going_on=training.initial is not None)
     show = track if parallel.is_first() else untracked
     task = Task(dataset, root, arguments, options, click.echo, show)
     if training.model == "flow":
         objective, given = training.flow_objective, _given_to_flow(training)
         return train_flow(task, kind, training.latents_path, objective, given)
-    ensure_data(dataset, root)
+    _ensure_data(training)
     if training.model == "generator":
         teacher = load_teacher(dataset, training.teacher_version, kind, options.device)
         return train_generator(task, kind, training.generator_objective, teacher, _initial(training, Generator))
@@ -141,13 +135,18 @@ def _train(training: Training) -> Path:
     return train_autoencoder(task, kind, training.alpha, training.class_weight, initial)
 
 
+def _ensure_data(training: Training) -> None:
+    """Have the data set, which one of the processes downloads where it is missing."""
+    if parallel.is_first():
+        ensure_data(training.dataset, training.root)
+    parallel.wait()
+
+
 def _given_to_flow(training: Training) -> Given:
     objective, with_classifier = training.flow_objective, training.classifier_version
-    if with_classifier and not objective.class_weight:
-        raise click.UsageError("--classifier-version says where classes are learnt from: give --class-weight, too.")
     initial, autoencoder = _initial(training, Flow), None
     if takes_autoencoder(objective, training.options, with_classifier is not None):
-        ensure_data(training.dataset, training.root)
+        _ensure_data(training)
         autoencoder = _checkpoint(training, training.initial or "main", training.kind, AutoEncoder)
     return Given(initial, autoencoder, _checkpoint(training, with_classifier, CLASSIFIER, Classifier))
 
@@ -178,10 +177,11 @@ def agreed(question: str) -> bool:
 
 
 def torch_device(name: str) -> torch.device:
-    """The device of --device; UsageError where it is not there."""
+    """The device of --device, on which float32 is no less and results repeat; UsageError where it is not there."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
     if name == "auto":
-        found = torch.accelerator.current_accelerator(check_available=True)
-        return torch.device("cpu") if found is None else found
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()

@@ -39,8 +39,10 @@ def learning_accuracy(
     train: LabelledImages, test: LabelledImages, classes: int, seed: int = 0, track: Tracker = untracked
 ) -> float:
     """Accuracy on test images of a CNN trained on other images only, which may be samples."""
-    network = PoolingNetwork(classes)
-    fit(network, torch.from_numpy(train.images), torch.from_numpy(train.labels), LEARNING_STEPS, seed, track)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = PoolingNetwork(classes)
+        fit(network, torch.from_numpy(train.images), torch.from_numpy(train.labels), LEARNING_STEPS, seed, track)
     return accuracy(network, torch.from_numpy(test.images), torch.from_numpy(test.labels))
 
 

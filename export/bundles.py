@@ -136,6 +136,8 @@ def _plan(source: Source, defaults: Sampling | None, storage: Storage, with_flow
         return _generator_plan(source, defaults, storage)
     parts = sources.read(source, with_flow)
     defaults = defaults or sources.drawn_by(parts.flow)
+    if parts.generator:
+        _check_weight(defaults)
     networks = Networks(
         parts.autoencoder.network, parts.flow.network, parts.generator.network if parts.generator else None
     )
@@ -168,7 +170,8 @@ def _plan(source: Source, defaults: Sampling | None, storage: Storage, with_flow
 def _generator_plan(source: Source, defaults: Sampling | None, storage: Storage) -> _Plan:
     """A bundle that only generates."""
     checkpoint = checkpoints.load(source.generator_path, Generator)
-    network = checkpoint.network
+    network, defaults = checkpoint.network, defaults or sources.drawn_by(checkpoint)
+    _check_weight(defaults)
     plain = rounded_network(fold_batch_norms(network), storage)
     classes = len(source.dataset.classes)
     trained = sources.provenance_of(source.generator_path, checkpoint)
@@ -179,12 +182,21 @@ def _generator_plan(source: Source, defaults: Sampling | None, storage: Storage)
         "storage": storage,
         "latent_shape": list(network.latent_shape),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "defaults": {"weight": (defaults or sources.drawn_by(checkpoint)).weight, "sampler": "few"},
+        "defaults": {"weight": defaults.weight, "sampler": "few"},
         "generator": GENERATOR_WEIGHTS,
         "provenance": {"generator": provenance | before, "versions": _versions()},
     }
     checked = network if storage == "float32" else plain
     return _Plan(manifest, [(generator_graph(plain), generator_graph(checked))])
+
+
+def _check_weight(defaults: Sampling) -> None:
+    """Refuse a guidance weight that a generator does not have."""
+    if not LEAST_WEIGHT <= defaults.weight <= MOST_WEIGHT:
+        raise ToolkitError(
+            f"a generator draws with a guidance weight from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, not "
+            f"{defaults.weight:g}: give another --weight"
+        )
 
 
 def _facts(dataset: Dataset, prior: list[float]) -> dict[str, Any]:

@@ -95,9 +95,13 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
         aside.write_bytes(manifests.encode(manifest))
 
 
-def record_measurements(path: Path, figures: Mapping[str, Any]) -> None:
-    """Put measured figures, with the command that gave them, into the manifest of the bundle at a path."""
-    bundle = read(path)
+def record_measurements(bundle: Bundle, figures: Mapping[str, Any]) -> None:
+    """Put measured figures, with the command that gave them, into the manifest of the bundle where it lies.
+
+    Raises BundleError where another lies there by now.
+    """
+    if read(bundle.path).checksum != bundle.checksum:
+        raise BundleError(f"{bundle.path} is another bundle than the one that was measured")
     manifest = {**bundle.manifest, "measured": dict(figures)}
     if bundle.path.is_dir():
         write_manifest(bundle.path, manifest)

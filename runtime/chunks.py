@@ -40,8 +40,12 @@ def in_chunks(function: Callable[[slice], Result], rows: int, threads: int) -> l
         return [function(each) for each in slices]
     workers = _workers(threads - 1, os.getpid())
     waiting = {index: workers.submit(function, each) for index, each in enumerate(slices) if index % threads}
-    own = {index: function(each) for index, each in enumerate(slices) if index % threads == 0}
-    return [own[index] if index in own else waiting[index].result() for index in range(len(slices))]
+    try:
+        own = {index: function(each) for index, each in enumerate(slices) if index % threads == 0}
+        return [own[index] if index in own else waiting[index].result() for index in range(len(slices))]
+    finally:
+        for piece in waiting.values():
+            piece.cancel()  # after an error nobody waits for it
 
 
 @cache

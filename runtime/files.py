@@ -15,13 +15,14 @@ def written_aside(path: Path) -> Iterator[Path]:
 
     Raises OSError where `path` is there and no file: a device is not replaced.
     """
+    suffix = path.suffix  # which tells writers the format
     try:
         path = path.resolve()  # a link stays one
     except RuntimeError as error:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
     if path.exists() and not path.is_file():
         raise OSError(errno.EEXIST, "is there and no file", str(path))
-    aside = path.with_name(f".{os.getpid()}.{path.name[-200:]}")  # of the same suffix, which tells writers the format
+    aside = path.with_name(f".{path.name[:200]}.{os.getpid()}{suffix}")
     try:
         yield aside
         aside.replace(path)

@@ -41,8 +41,10 @@ def framed(grey: NDArray[np.uint8], dark_on_light: bool, framing: Framing) -> ND
     scale = framing.longest / max(drawn.size)
     width, height = (max(1, round(side * scale)) for side in drawn.size)
     small = np.asarray(drawn.resize((width, height), Image.Resampling.LANCZOS), np.float64)
-    small *= 255 / max(small.max(), 1)  # thin strokes have become faint
     image = np.zeros((SIZE, SIZE), np.uint8)
+    if not small.any():  # specks alone are gone at this size
+        return image
+    small *= 255 / small.max()  # thin strokes have become faint
     top, left = (_start(small.sum(axis), framing.by_mass) for axis in (1, 0))
     image[top : top + height, left : left + width] = small.round()
     return image

@@ -179,6 +179,10 @@ def _check(found: Facts) -> None:
         raise ValueError(f"sampler is one of {', '.join(SAMPLERS)}, solver of {', '.join(SOLVERS)}")
     if (defaults.sampler == FEW) != (found.generator_weights is not None):
         raise ValueError(f"sampler {FEW} and a generator go together")
+    if found.generator_weights is not None:
+        least, most = found.generator_weights
+        if not least <= float(defaults.weight) <= most:
+            raise ValueError(f"weight is {least:g} to {most:g}, which the generator has")
     if found.reading is not None:
         _check_classifier(found.reading)
 
@@ -194,10 +198,12 @@ def _check_rest(manifest: Mapping[str, Any], reads: bool) -> None:
             raise ValueError(f"weights lie in {' or '.join(ONE_CALL)}, where it is there")
         if not all(isinstance(file[name], int) for name in _COUNTS) or not math.isfinite(file["largest_error"]):
             raise ValueError(f"{', '.join(_COUNTS)} and largest_error are numbers")
-    for part in [manifest["autoencoder"], "flow"] if reads else ["generator"]:
-        network = manifest["provenance"][part]
+    networks = {name: network for name, network in manifest["provenance"].items() if name != "versions"}
+    if not {manifest["autoencoder"], "flow"} <= set(networks) if reads else "generator" not in networks:
+        raise ValueError("provenance is of each network")
+    for network in networks.values():
         str(network["sha256"])
-        while network is not None:
+        while network is not None and manifest["files"]:  # or else it may not be trained at all
             int(network["total_epochs"])
             network = network.get("before")
 

@@ -57,7 +57,8 @@ def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor
 
     @torch.no_grad()
     def update(averages: Sequence[Tensor], values: Sequence[Tensor], count: Tensor | int) -> None:
-        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        taken = int(count)
+        weight = 1 - min(decay, (1 + taken) / (10 + taken))
         floats = [(a, v) for a, v in zip(averages, values, strict=True) if a.is_floating_point()]
         if floats:
             torch._foreach_lerp_([a for a, _ in floats], [v for _, v in floats], weight)

@@ -94,6 +94,7 @@ class Finishing:
         """Take the first statistics, and let the critics learn, from images drawn for some of the real ones' labels."""
         with parallel.alone():
             self._start(draw, images, labels, track)
+        parallel.same(self.state_dict())
 
     def _start(self, draw: Draw, images: Tensor, labels: Tensor, track: Tracker) -> None:
         if self._observers:

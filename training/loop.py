@@ -73,6 +73,14 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
             each.load_state_dict(state["states"][name])
         snapshots.load_optimiser(optimiser, state["optimiser"])
         done, best = state["epoch"], Best(*state["best"])
+
+    def progress(epoch: int) -> dict[str, Any]:
+        states = {name: each.state_dict() for name, each in stateful.items()}
+        kept = {"epoch": epoch, "best": [best.loss, best.epoch], "optimiser": optimiser.state_dict()}
+        return {**kept, "states": states}
+
+    if state is None:
+        run.begin(progress(0))
     order = EpochBatches(job.data, options)
     for epoch in range(done, options.total_epochs):
         if options.patience and epoch - best.epoch >= options.patience:
@@ -96,9 +104,7 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
             "kept": kept,
             "seconds": round(time.monotonic() - started, 2),
         }
-        states = {name: each.state_dict() for name, each in stateful.items()}
-        progress = {"epoch": epoch + 1, "best": [best.loss, best.epoch], "optimiser": optimiser.state_dict()}
-        run.record(found, record, {**progress, "states": states})
+        run.record(found, record, progress(epoch + 1))
 
 
 def _check_finite(losses: dict[str, dict[str, float]], epoch: int) -> None:
@@ -119,7 +125,8 @@ class Best:
 def mean_losses(model: nn.Module, data: TensorRows, losses_of: LossesOf, options: Options) -> dict[str, float]:
     """The losses over a whole set, weighted by batch size, with the same random numbers at every call."""
     sums: dict[str, float] = defaultdict(float)
-    with torch.no_grad(), torch.random.fork_rng(), parallel.alone():
+    devices = [options.device] if options.device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices), parallel.alone():
         torch.manual_seed(options.seed)
         for rows in torch.arange(len(data)).split(MEASURING_BATCH):
             batch = tuple(tensor.to(options.device) for tensor in data[rows.tolist()])

@@ -88,7 +88,8 @@ class Options:
     ema_decay, initial_share: of the weights that are kept, see averages.WeightAverage;
     quantize: bits of the weights that are kept, which learn with that, see rounding.Rounding (None: all of float32's);
     clip: norm to which longer gradients are shortened (0: none are);
-    shift: pixels by which an autoencoder's training images, and those a flow learns to classify, are moved at most;
+    shift: pixels by which training images are moved at most, an autoencoder's, a classifier's, and those by which a
+    flow learns to classify;
     distort: radians by which they are turned at most, and the share by which they are sheared and scaled;
     patience: stop after so many epochs without a better validation loss, and keep the best epoch (0: never);
     resume: go on from the snapshot of an interrupted run.

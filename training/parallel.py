@@ -64,6 +64,24 @@ def wait() -> None:
         dist.barrier()
 
 
+def same(state: Any) -> None:
+    """Give all processes the first one's tensors of nested dicts and lists, in place.
+
+    It is for what each has come to alone: on a GPU the last bits may differ.
+    """
+    if not dist.is_initialized():
+        return
+    if isinstance(state, dict):
+        state = list(state.values())
+    if isinstance(state, (list, tuple)):
+        for each in state:
+            same(each)
+    elif isinstance(state, Tensor) and (state.is_cuda or dist.get_backend() == "gloo"):
+        first = state.detach().clone(memory_format=torch.contiguous_format)
+        dist.broadcast(first, 0)
+        state.detach().copy_(first)
+
+
 def check_batch_size(batch_size: int) -> None:
     """ToolkitError where a joined batch can't be divided evenly."""
     if batch_size % count():
@@ -139,8 +157,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         if not self.training or count() == 1:
             return super().forward(x)
         channels = x.float().transpose(0, 1).flatten(1)
-        centre, square = mean(torch.stack([channels.mean(1), channels.square().mean(1)]))
-        variance = square - centre.square()
+        centre = mean(channels.mean(1))
+        variance = mean((channels - centre[:, None]).square().mean(1))
         with torch.no_grad():
             size = channels.shape[1] * count()
             assert self.running_mean is not None

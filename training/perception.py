@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runtime.tracking import Tracker, untracked
+from training import parallel
 from training.blocks import channels_last, conv_norm_relu
 
 FEATURE_EPOCHS = 2
@@ -84,10 +85,12 @@ def train_reader(
     """Train on uint8 images (N, 1, 28, 28) for `steps` steps; returns it frozen, on the images' device."""
     network = channels_last(network, images.device)
     optimiser = torch.optim.Adam(network.parameters(), 2e-3)
-    for _ in track(range(steps), steps, "features"):
-        chosen = torch.randint(len(images), (batch_size,), device=images.device)
-        loss = F.cross_entropy(network(images[chosen].float() / 255), labels[chosen])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+    with parallel.alone():
+        for _ in track(range(steps), steps, "features"):
+            chosen = torch.randint(len(images), (batch_size,), device=images.device)
+            loss = F.cross_entropy(network(images[chosen].float() / 255), labels[chosen])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    parallel.same(network.state_dict())
     return network.eval().requires_grad_(False)

@@ -100,11 +100,14 @@ class Run:
         if not self.options.resume or not self.checkpoint.is_file():
             return False
         description: dict[str, Any] | None = checkpoints.load(self.checkpoint, nn.Module).description
+        last = True
         while description is not None:
             if description.get("complete", False) and not self._different(description):
                 self.report(f"{self.checkpoint} is complete")
+                if last:
+                    self._forget_snapshot()  # which is there if it was killed as it ended
                 return True
-            description = description.get("before")
+            description, last = description.get("before"), False
         return False
 
     def state(self) -> dict[str, Any] | None:
@@ -119,22 +122,27 @@ class Run:
         different = self._different(state["identity"])
         if different:
             raise ToolkitError(f"the interrupted training had {different}: repeat its flags, or leave out --resume")
-        self._log = log_path(self.checkpoint).read_text().splitlines()[: state["epoch"]]
+        self._log = log_path(self.checkpoint).read_text().splitlines()[: state["epoch"]] if state["epoch"] else []
         self.report(f"going on after epoch {state['epoch']}")
         return state
+
+    def begin(self, state: dict[str, Any]) -> None:
+        """Write the state to resume from before the first epoch, whose checkpoint may take the place of the initial."""
+        if parallel.is_first():
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            self._write_snapshot(state)
 
     def record(self, network: nn.Module, record: dict[str, Any], state: dict[str, Any]) -> None:
         """Write an epoch's record to the log, its network where it is the one to keep, and the state to resume from."""
         if not parallel.is_first():
             return
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         self._log.append(json.dumps(record))
         with written_aside(log_path(self.checkpoint)) as aside:
             aside.write_text("".join(f"{line}\n" for line in self._log))
         if record["kept"]:
             for run in (self, *self.beside):
                 run.save(network.get_submodule(run.part), record, complete=False)
-        snapshots.write(snapshot_path(self.checkpoint), {"identity": self.identity, **state})
+        self._write_snapshot(state)
         losses = "; ".join(f"{part} {in_words(found)}" for part, found in record.items() if isinstance(found, dict))
         self.report(f"epoch {record['epoch']}: {losses}; {record['seconds']:.1f} s")
 
@@ -146,7 +154,7 @@ class Run:
         for run in (self, *self.beside):
             kept = checkpoints.load(run.checkpoint, nn.Module)
             run.save(kept.network, kept.description["last_epoch"], complete=True)
-        snapshot_path(self.checkpoint).unlink(missing_ok=True)
+        self._forget_snapshot()
 
     def save(self, network: nn.Module, record: dict[str, Any], complete: bool) -> None:
         """Write the checkpoint with the description of its training."""
@@ -155,6 +163,13 @@ class Run:
             **self.identity, **self.facts, "versions": versions, "last_epoch": record, "complete": complete
         }  # fmt: skip
         checkpoints.save(Checkpoint(network, self.arguments, description), self.checkpoint)
+
+    def _write_snapshot(self, state: dict[str, Any]) -> None:
+        snapshots.write(snapshot_path(self.checkpoint), {"identity": self.identity, **state})
+
+    def _forget_snapshot(self) -> None:
+        if parallel.is_first():
+            snapshot_path(self.checkpoint).unlink(missing_ok=True)
 
     def _different(self, before: dict[str, Any]) -> str:
         """The first thing in which another run's identity differs, in words."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runtime.tracking import Tracker, untracked
+from training import parallel
 from training.blocks import perceptron
 
 EPOCHS, BATCH, RATE = 40, 256, 5e-3
@@ -42,3 +43,4 @@ class Sieve(nn.Module):
             optimiser.step()
             schedule.step()
         self.requires_grad_(False)
+        parallel.same(self.state_dict())

@@ -180,6 +180,17 @@ def test_test_needs_the_test_files_only(tmp_path, root):
     for path in (root / "MNIST/raw").glob("t10k-*"):
         shutil.copy(path, tmp_path / "MNIST/raw")
     assert run(f"test-reconstruction --root {tmp_path} --height 1", tmp_path).stdout
+    assert json.loads(run(f"test --root {tmp_path} --json", tmp_path).stdout)["images"]
+
+
+def test_no_arguments_are_a_wish_for_help(tmp_path):
+    assert run("", tmp_path).stdout == run("--help", tmp_path).stdout
+
+
+def test_names_with_spaces_are_classes(tmp_path):
+    run("generate --dataset FashionMNIST --labels 'ankle boot' 'Bag 0' --num 3 --output a.npz", tmp_path)
+    with np.load(tmp_path / "a.npz") as archive:
+        assert archive["labels"].tolist() == [9, 8, 0]
 
 
 def test_help_of_every_command_has_an_example(tmp_path):

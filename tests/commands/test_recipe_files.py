@@ -8,6 +8,8 @@ from commands import recipe, recipe_files
 from runtime.errors import DataError
 from tests.recipes import TINY, run
 
+CLASSIFIER = TINY[TINY.index("[classifier]") : TINY.index("[flow]")]
+
 
 def test_rounds_are_trainings_with_new_seeds():
     tables = [{"name": "tuning", "lr": 1e-3}, {"name": "finishing", "lr": 1e-4, "seed": 3, "rounds": 2}]
@@ -53,6 +55,13 @@ def test_a_recipe_may_be_any_file(folder, root):
         ("[[generator_stages]]", "[generator_stages]", "generator_stages: is no list"),
         ("sieve = 3", "sieve = -3", "flow: network: sieve: .*at least 0"),
         ("[export]", "[export]\nstep = 3", "export: has 'step'"),
+        ("weight = 1.5", "weight = 9", "export: weight: a generator has 0.5 to 3"),
+        ("weight = 1.2", 'sampler = "dpmpp"', "flow_stages: diffusion goes with"),
+        ("alpha = 0.5", "pairs = 3", "autoencoder: has 'pairs'"),
+        ("alpha = 0.5", "initial_share = 0.5", "autoencoder: has 'initial_share'"),
+        ("milestones = [1]", "judges = 2", "flow: --judges are of"),
+        ("sieve = 3", 'backbone = "conv"\nn_heads = 3', "flow: network: Flow can't be built"),
+        (CLASSIFIER, "", "flow_stages: classifier_version: there is no table classifier"),
         ("[export]", '[export]\nsampler = "rk4"', "export: sampler: 'rk4' is not one of"),
         ('dataset = "MNIST"', 'dataset = "Mnist"', "dataset: 'Mnist' is not one of"),
         ('dataset = "MNIST"', "dataset = ", "damaged"),

@@ -145,6 +145,7 @@ def test_other_formats_are_refused_by_number(copy, number, cure):
         lambda m: m["files"]["flow.onnx"].pop("bytes"),
         lambda m: m["files"]["flow.onnx"].update(largest_error="none"),
         lambda m: m["classifier"]["temperatures"].update(ode=0),
+        lambda m: (m["defaults"].update(sampler="few"), m.update(generator={"weights": [2, 3]})),
         lambda m: m["files"]["flow.onnx"].update(weights_in=["../flow.onnx"]),
         lambda m: m.update(files={"generate.onnx": {**m["files"]["generate.onnx"], "weights_in": ["classify.onnx"]}}),
     ],

@@ -34,6 +34,22 @@ def test_what_goes_wrong_in_a_thread_is_raised():
         in_chunks(fail, 64, 2)
 
 
+def test_after_an_error_no_more_is_begun():
+    begun, error = [], threading.Event()
+
+    def work(rows):
+        if rows.start == 0:
+            raise ValueError("the first rows")
+        error.wait(1)
+        begun.append(rows.start)
+
+    with pytest.raises(ValueError, match="the first rows"):
+        in_chunks(work, 20 * CHUNK, 2)
+    error.set()
+    in_chunks(lambda _: None, 2 * WORTHWHILE, 2)  # after all that the worker had to do
+    assert len(begun) <= 1
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_has_threads_of_its_own():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from runtime import images as pictures
+from runtime.datasets import find, load
 from runtime.errors import DataError
 from runtime.framing import Framing
 from tests.damage import damaged
@@ -18,8 +19,6 @@ WHOLE = Framing(28, by_mass=False)
 
 @pytest.fixture(scope="module")
 def digit(root):
-    from runtime.datasets import find, load
-
     return load(find("MNIST"), root, "test").images[0]
 
 
@@ -90,6 +89,13 @@ def test_what_is_drawn_is_framed_like_the_data_set_s_images(tmp_path, paper, ink
 
 def test_a_picture_of_nothing_is_empty(tmp_path):
     assert not pictures.read_picture(save(np.full((90, 50), 200, np.uint8), tmp_path / "a.png"), framing=WHOLE).any()
+
+
+@pytest.mark.parametrize("framing", [WHOLE, find("MNIST").framing])
+def test_specks_that_are_too_small_are_nothing(tmp_path, framing):
+    specks = np.full((560, 560), 255, np.uint8)
+    specks[0, 0] = specks[-1, -1] = 0
+    assert not pictures.read_picture(save(specks, tmp_path / "a.png"), framing=framing).any()
 
 
 @pytest.mark.parametrize("shape", [(1, 400), (400, 1), (2, 2)])
@@ -181,6 +187,13 @@ def test_what_is_no_file_is_not_replaced(tmp_path, digit):
         with pytest.raises(OSError, match=r"pipe|loop"):
             pictures.save_png(pictures.page(digit[None], 1, 1, 0.5), tmp_path / name, {})
     assert (tmp_path / "pipe.png").is_fifo()
+
+
+def test_a_link_to_a_file_of_another_kind_is_written_as_it_says(tmp_path, digit):
+    (tmp_path / "page.png").symlink_to("page.jpg")
+    pictures.save_png(pictures.page(digit[None], 1, 1, 0.5), tmp_path / "page.png", {"seed": 3})
+    with Image.open(tmp_path / "page.jpg") as written:
+        assert (written.format, written.text) == ("PNG", {"parameters": '{"seed": 3}'})
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, digit):

@@ -59,8 +59,11 @@ def test_what_tar_makes_of_a_folder_is_read(gaussian_bundle, tmp_path, prefix):
 
 
 def test_measurements_are_recorded_in_the_file(packed):
-    bundles.record_measurements(packed, {"fidelity": 0.5})
+    measured = bundles.read(packed)
+    bundles.record_measurements(measured, {"fidelity": 0.5})
     assert bundles.read(packed).manifest["measured"] == {"fidelity": 0.5}
+    with pytest.raises(BundleError, match="another bundle"):
+        bundles.record_measurements(measured, {"fidelity": 0.6})
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

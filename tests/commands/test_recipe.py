@@ -2,16 +2,20 @@
 
 import shutil
 
+import click
 import numpy as np
 import pytest
 import torch
 
 import runtime
+from commands.export import export
+from commands.models import Choice
 from evaluation.accuracy import measure_accuracy
 from export.bundles import export_bundle
 from export.sources import Source
 from runtime import bundle as bundles
 from runtime.datasets import LabelledImages, find, load, read_idx
+from runtime.errors import ToolkitError
 from tests.make_data import write_idx
 from tests.recipes import COMPACT, NANO, SHARING, TINY, run
 from training import checkpoints, paths, tensor_files
@@ -47,7 +51,7 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root, monkeypatch):
     assert len(bundle.classifier.bank.times) == 3
 
 
-def test_a_model_of_another_size_goes_on_from_the_main_one_and_is_packed(folder, root):
+def test_a_model_of_another_size_goes_on_from_the_main_one_and_is_packed(folder, root, capsys):
     run(root, promote=True)
     (folder / "compact.toml").write_text(COMPACT)
     assert "MNIST-compact.tar.xz" in run(root, promote=True, name="compact")
@@ -58,6 +62,10 @@ def test_a_model_of_another_size_goes_on_from_the_main_one_and_is_packed(folder,
     assert flow["encoder_sha256"] == base.manifest["provenance"]["flow"]["encoder_sha256"]
     run(root, promote=True, name="compact", resume=True)  # which finds all of it done
     assert bundles.read(folder / "models_onnx" / "MNIST-compact.tar.xz").checksum == first.checksum
+    shutil.copytree(folder / "models_onnx" / "MNIST", folder / "models_onnx" / "MNIST-compact")
+    capsys.readouterr()
+    run(root, promote=True, name="compact", resume=True)
+    assert "MNIST-compact is read in its place" in capsys.readouterr().err
 
 
 def test_a_generator_of_another_size_learns_from_the_main_model(folder, root):
@@ -69,6 +77,11 @@ def test_a_generator_of_another_size_learns_from_the_main_model(folder, root):
     teacher = [paths.sha256(paths.checkpoint_path("MNIST", "main", name)) for name in ("vae", "vae-flow")]
     assert model.bundle.manifest["provenance"]["generator"]["teacher"] == teacher
     assert model.bundle.defaults.weight == 1.4
+    choice = Choice(find("MNIST", size="nano"))
+    with pytest.raises(ToolkitError, match=r"0\.5 to 3, not 9"):
+        export(choice, None, {"weight": 9.0}, "float32")
+    with pytest.raises(click.UsageError, match="--steps is of a flow's solver"):
+        export(choice, None, {"steps": 3}, "float32")
 
 
 def test_a_complete_recipe_is_not_trained_again(folder, root, capsys):

@@ -14,7 +14,7 @@ test: $(VENV)/test.stamp  ## all tests
 
 web: $(VENV)/test.stamp  ## the same graphs in Node and Chromium; needs npm
 	ONNXRUNTIME_NODE_INSTALL=skip npm install --prefix tests/web --no-package-lock --no-audit --no-fund --loglevel=error
-	$(PYTHON) -m pytest tests/web
+	$(PYTHON) -m pytest -rs tests/web
 
 lint: $(VENV)/dev.stamp  ## linter, type checker, import contracts
 	$(PYTHON) -m ruff check .

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +16,7 @@ from commands.models import bundle_called
 from commands.progress import note, track
 from evaluation import benchmark
 from evaluation.benchmark import PAGE, interleaved
+from runtime.chunks import DEFAULT_THREADS, cores
 from runtime.datasets import Dataset
 
 Result = dict[str, Any]
@@ -31,8 +31,8 @@ def bench(dataset: Dataset, threads: Sequence[int], to_disk: int | None, plot: P
         plots.require_matplotlib()
     name = dataset.model_name
     bundle = bundle_called(name)
-    counts = sorted(set(threads or (1, os.cpu_count() or 1)))
-    result: Result = {**benchmark.machine(), "bundle": name, "threads": {}}
+    counts = sorted(set(threads or (1, cores())))
+    result: Result = {**benchmark.machine(), "bundle": name, "threads": {}, "default_threads": DEFAULT_THREADS}
     facts = bundle.manifest["files"]
     result["multiply_adds"] = {each: facts[f"{each}.onnx"]["multiply_adds"] for each in benchmark.uses(bundle)}
     result["kilobytes"] = {file: of["bytes"] / 1024 for file, of in facts.items()}
@@ -101,11 +101,11 @@ def _tables(result: Result) -> list[str]:
             f"{threads} threads, matrix peak {found['matrix_peak_gflops']:,.0f} GFLOP/s",
             *_in_process(found, uses),
         ]
-    lines += ["", "whole processes"]
+    lines += ["", f"whole processes, {result['default_threads']} threads"]
     for each, of in result["processes"].items():
         seconds, megabytes = ("", "") if each == "ratio" else (" s", " MB")
         lines.append(f"  {each:10s} {of['seconds']:.2f}{seconds}, {of['megabytes']:.2f}{megabytes}")
-    return [*lines, *(_to_disk(result["to_disk"]) if "to_disk" in result else [])]
+    return [*lines, *(_to_disk(result["to_disk"], result["default_threads"]) if "to_disk" in result else [])]
 
 
 def _in_process(found: Result, shown: Sequence[str]) -> list[str]:
@@ -125,10 +125,10 @@ def _in_process(found: Result, shown: Sequence[str]) -> list[str]:
     return lines
 
 
-def _to_disk(found: Result) -> list[str]:
+def _to_disk(found: Result, threads: int) -> list[str]:
     return [
         "",
-        f"{found['images']:,} images to disk: {found['a second']:,.0f} a second, "
+        f"{found['images']:,} images to disk, {threads} threads: {found['a second']:,.0f} a second, "
         f"in memory {found['a second in memory']:,.0f}; "
         f"peak {found['megabytes']:.0f} MB, of a tenth of them {found['megabytes for a tenth']:.0f} MB",
     ]

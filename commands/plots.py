@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import runtime
 from runtime.files import written_aside
+from runtime.places import is_packed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,10 +86,14 @@ def draw_ladder(found: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _points(found: Sequence[Mapping[str, Any]], cost: str, figure: str, use: str) -> list[tuple[float, float]]:
-    """A cost and a figure of every bundle that has both."""
+    """A cost and a figure of every bundle that has both; a packed one is all there or not at all."""
     scale = 1 / 1024 if cost == "bytes" else 1
+
+    def whole(facts: Mapping[str, Any]) -> bool:
+        return cost == "parameters" or (cost == "bytes" and is_packed(facts["folder"]))
+
     return [
-        ((facts if cost == "parameters" else facts["files"][f"{use}.onnx"])[cost] * scale, facts["measured"][figure])
+        ((facts if whole(facts) else facts["files"][f"{use}.onnx"])[cost] * scale, facts["measured"][figure])
         for facts in found
         if f"{use}.onnx" in facts["files"] and figure in facts["measured"]
     ]

@@ -18,6 +18,7 @@ import onnxruntime
 import PIL
 
 import runtime
+from runtime.chunks import cores
 from runtime.datasets import Dataset
 from runtime.tracking import Tracker, untracked
 
@@ -68,7 +69,7 @@ def machine() -> dict[str, Any]:
     """What the figures depend on."""
     return {
         "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "platform": platform.platform(),
         "versions": {
             "toolkit": runtime.__version__,
@@ -86,9 +87,9 @@ def matrix_peak(threads: int) -> float:
 
 
 def start(path: Path, threads: int) -> dict[str, float]:
-    """Seconds from nothing to the first results, in a process of its own."""
-    found: dict[str, float] = json.loads(_python(START, str(path), str(threads), threads=threads))
-    return found
+    """Seconds from nothing to the first results: the medians of processes of their own."""
+    found = [json.loads(_python(START, str(path), str(threads), threads=threads)) for _ in range(PROCESSES)]
+    return {step: float(np.median([each[step] for each in found])) for step in found[0]}
 
 
 def interleaved(tasks: Mapping[str, Task]) -> dict[str, list[float]]:
@@ -153,7 +154,10 @@ def throughput(model: runtime.Model, peak: float, track: Tracker = untracked) ->
 
 
 def processes(dataset: Dataset) -> dict[str, dict[str, float]]:
-    """Whole processes that take turns: the least seconds and megabytes of a page to PNG, and of its imports alone."""
+    """Whole processes that take turns: the least seconds and megabytes of a page to PNG, and of its imports alone.
+
+    The page is drawn with the runtime's own number of threads.
+    """
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.png"
         commands = {
@@ -171,11 +175,15 @@ def processes(dataset: Dataset) -> dict[str, dict[str, float]]:
 
 
 def to_disk(dataset: Dataset, num: int, model: runtime.Model) -> dict[str, float]:
-    """Images a second of `num` images written to an archive, beside the same in memory; peak megabytes of a tenth."""
+    """Images a second of `num` images written to an archive, beside the same in memory; peak megabytes of a tenth.
+
+    Both with the runtime's own number of threads, and neither with the start.
+    """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(PACKAGES / "cli.py"), *_flags(dataset), "--batch-size", "256"]
         output = ["--output", str(Path(folder) / "images.npz")]
         tenth, whole = (_run([*command, "--num", str(count), *output]) for count in (num // 10, num))
+    model.generate(np.arange(256) % len(model.classes))
     started = time.perf_counter()
     for _ in model.stream(num // 4, batch_size=256):
         pass

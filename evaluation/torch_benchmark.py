@@ -41,7 +41,7 @@ def sde_tasks(model: runtime.Model, count: int, compiled: bool) -> dict[str, Cal
     tasks["eager PyTorch"] = lambda: _draw(eager, model.latent_shape, labels)
     if compiled:
         fast = _drawing(model.bundle).eval()
-        fast.flow.compile()
+        fast.flow.compile_velocity()
         tasks["torch.compile"] = lambda: _draw(fast, model.latent_shape, labels)
     sde: dict[str, Any] = {"sampler": "sde", "steps": STEPS, "weight": WEIGHT, "guidance_start": 0.0}
     return tasks | {"onnxruntime": lambda: model.generate(labels, **sde)} | default

@@ -18,14 +18,14 @@ WORTHWHILE = 8  # rows that pay for a thread
 MOST_BY_DEFAULT = 4
 
 
-def _cores() -> int:
+def cores() -> int:
     """Those that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on every system
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-DEFAULT_THREADS = min(_cores(), MOST_BY_DEFAULT)
+DEFAULT_THREADS = min(cores(), MOST_BY_DEFAULT)
 
 
 def in_chunks(function: Callable[[slice], Result], rows: int, threads: int) -> list[Result]:

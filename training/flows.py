@@ -86,6 +86,10 @@ class Flow(nn.Module):
         """The velocity, shape of x."""
         return self._push(Dual(x), t, labels).value
 
+    def compile_velocity(self) -> None:
+        """Have torch.compile make the code of every velocity: nn.Module.compile would do that of `forward` alone."""
+        self._push = torch.compile(self._push)  # type: ignore[method-assign]
+
     def at_time(self, x: Tensor, t: float, labels: Tensor) -> Tensor:
         """The velocity of all x at one time, shape of x.
 

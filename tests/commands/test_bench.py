@@ -1,10 +1,14 @@
 import json
+from functools import partial
 
 import pytest
+import torch
+from torch._dynamo.utils import counters
 
 import cli
+import runtime
 from commands import bench
-from evaluation import benchmark
+from evaluation import benchmark, torch_benchmark
 from runtime.datasets import find
 
 
@@ -16,8 +20,9 @@ def quick(monkeypatch):
     monkeypatch.setattr(bench, "_compiles", lambda: False)
 
 
-def test_bench_measures_all_that_it_names(quick):
-    found = json.loads(bench.bench(find("MNIST"), [1], 400, None, as_json=True))
+def test_bench_measures_all_that_it_names(quick, tmp_path):
+    found = json.loads(bench.bench(find("MNIST"), [1], 400, tmp_path / "throughput.svg", as_json=True))
+    assert "<svg" in (tmp_path / "throughput.svg").read_text()
     one = found["threads"]["1"]
     assert one["matrix_peak_gflops"] > 0
     assert set(one["start_seconds"]) == {"import", "load", "first image", "first classification"}
@@ -35,6 +40,15 @@ def test_tables_have_every_figure(quick):
     text = bench.bench(find("MNIST"), [1], None, None, as_json=False)
     for word in ("GFLOP/s", "one image", "of peak", "eager PyTorch", "ratio", "classify.onnx"):
         assert word in text
+
+
+def test_the_row_of_torch_compile_is_compiled(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    tasks = torch_benchmark.sde_tasks(runtime.load("MNIST"), 2, compiled=True)
+    for name, frames in (("eager PyTorch", 0), ("torch.compile", 1)):
+        counters.clear()
+        tasks[name]()
+        assert counters["frames"]["ok"] == frames
 
 
 def test_a_bundle_that_only_generates_is_timed_by_the_command(quick, capsys):

@@ -34,10 +34,29 @@ fetch("/answer", {{ method: "POST", body: await answer.catch((error) => JSON.str
 """
 
 
-def needs(program, package):
-    found = shutil.which(program)
+WATCH = """
+<script type="module">
+const context = document.querySelector("canvas").getContext("2d");
+const answer = setInterval(() => {
+  const levels = context.getImageData(0, 0, 280, 28).data.filter((_, i) => i % 4 === 0);
+  if (!levels.some((level) => level > 0)) return;
+  clearInterval(answer);
+  fetch("/answer", { method: "POST", body: JSON.stringify([...levels]) });
+}, 100);
+</script>
+"""
+VECTORS = """
+import {{ noise }} from "./tinyflow.mjs";
+const numbers = {vectors}.map(({{ seed, image, size }}) => noise(seed, image, 1, size));
+console.log(JSON.stringify(numbers.map((each) => [...each.slice(0, 4), each.at(-1)])));
+"""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def needs(package, *programs):
+    found = next(filter(None, map(shutil.which, programs)), None)
     if found is None:
-        pytest.skip(f"there is no {program} here")
+        pytest.skip(f"there is no {' or '.join(programs)} here")
     if not (MODULES / package).is_dir():
         pytest.skip(f"{package} is not installed: make web")
     return found
@@ -77,7 +96,7 @@ def check(model, answer):
 
 
 def test_node_agrees_with_python(model, folder):
-    node = needs("node", "onnxruntime-node")
+    node = needs("onnxruntime-node", "node")
     (folder / "node_modules").symlink_to(MODULES)
     script = folder / "main.mjs"
     script.write_text(NODE.format(question=question(model)))
@@ -86,9 +105,23 @@ def test_node_agrees_with_python(model, folder):
 
 
 def test_a_browser_agrees_with_python(model, folder):
-    browser = needs("chromium", "onnxruntime-web")
+    check(model, asked_of_a_browser(folder, PAGE.format(question=question(model))))
+
+
+def test_the_example_of_a_page_draws_a_digit_of_each_class(folder, model):
+    page = (EXAMPLES / "browser.html").read_text()
+    strip = np.array(asked_of_a_browser(folder, page + WATCH), np.uint8).reshape(28, 280)
+    images = strip.reshape(28, 10, 28).swapaxes(0, 1)
+    read = model.classify(images).argmax(1) if len(model.classes) == 10 else np.arange(10)
+    assert (read == np.arange(10)).sum() >= 8
+    assert images.max((1, 2)).min() > 127
+
+
+def asked_of_a_browser(folder, page):
+    """What a page in a folder posts, as JSON, when a browser opens it."""
+    browser = needs("onnxruntime-web", *BROWSERS)
     (folder / "ort").symlink_to(MODULES / "onnxruntime-web" / "dist")
-    (folder / "index.html").write_text(PAGE.format(question=question(model)))
+    (folder / "index.html").write_text(page)
     answers = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -119,15 +152,27 @@ def test_a_browser_agrees_with_python(model, folder):
             process.terminate()
             server.shutdown()
             server.server_close()
-    check(model, answers[0])
+    assert "error" not in answers[0], answers[0]
+    return answers[0]
 
 
-def test_the_examples_run(tmp_path):
-    node = needs("node", "onnxruntime-node")
-    for name in ("tinyflow.mjs", "node.mjs"):
-        shutil.copy(EXAMPLES / name, tmp_path)
+@pytest.mark.parametrize("name", ["MNIST", "MNIST-nano"])
+def test_the_example_for_node_draws_and_reads_what_it_can(tmp_path, name):
+    node = needs("onnxruntime-node", "node")
+    for file in ("tinyflow.mjs", "node.mjs"):
+        shutil.copy(EXAMPLES / file, tmp_path)
     (tmp_path / "node_modules").symlink_to(MODULES)
-    command = [node, tmp_path / "node.mjs", runtime.places.SHIPPED / "MNIST", "3", "1", "4"]
+    command = [node, tmp_path / "node.mjs", runtime.places.SHIPPED / name, "3", "1", "4"]
     found = subprocess.run(command, check=True, capture_output=True)
     assert found.stdout.startswith(b"P5 28 84 255\n")
-    assert "3 is read as 3" in found.stderr.decode()
+    assert len(found.stdout) == len(b"P5 28 84 255\n") + 3 * 784
+    assert ("3 is read as 3" in found.stderr.decode()) == (name == "MNIST")
+
+
+def test_the_noise_in_javascript_has_the_specification_s_vectors(tmp_path):
+    node = needs("onnxruntime-node", "node")
+    shutil.copy(EXAMPLES / "tinyflow.mjs", tmp_path)
+    (tmp_path / "main.mjs").write_text(VECTORS.format(vectors=(EXAMPLES / "noise.json").read_text()))
+    answer = subprocess.run([node, tmp_path / "main.mjs"], check=True, capture_output=True, text=True).stdout
+    for vector, numbers in zip(json.loads((EXAMPLES / "noise.json").read_text()), json.loads(answer), strict=True):
+        np.testing.assert_allclose(numbers, [*vector["first"], vector["last"]], atol=1e-6)

@@ -1,0 +1,30 @@
+"""Plots by matplotlib, and one line where it is not installed."""
+
+import pytest
+from PIL import Image
+
+from commands import plots
+from commands.info import info
+from runtime.errors import ToolkitError
+
+
+def test_the_ladder_is_drawn_of_all_bundles(tmp_path):
+    info(None, tmp_path / "ladder.png", as_json=False)
+    with Image.open(tmp_path / "ladder.png") as picture:
+        assert min(picture.size) > 500
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
+
+
+def test_a_packed_bundle_has_the_size_of_its_file(tmp_path):
+    graph = {"generate.onnx": {"bytes": 100 << 10}}
+    found = [
+        {"folder": folder, "bytes": 64 << 10, "files": graph, "measured": {"fidelity": 0.9}}
+        for folder in ("a", "a.tar.xz")
+    ]
+    assert plots._points(found, "bytes", "fidelity", "generate") == [(100, 0.9), (64, 0.9)]
+
+
+def test_without_matplotlib_a_line_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    with pytest.raises(ToolkitError, match=r"pip install '\.\[plot\]'"):
+        info(None, tmp_path / "ladder.png", as_json=False)

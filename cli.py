@@ -114,7 +114,8 @@ def export(**given: Any) -> None:
 @flags.seed_option
 @flags.data_options
 @flags.threads_option
-def generate(**given: Any) -> None:
+@click.pass_context
+def generate(ctx: click.Context, /, **given: Any) -> None:
     """Draw a page (.png) or an archive (.npz) of new images.
 
     \b
@@ -125,6 +126,8 @@ def generate(**given: Any) -> None:
     from commands.generate import generate as generate_page
     from commands.models import Choice
 
+    if given["as_path"] and "width" in _given(ctx):
+        raise click.UsageError("--path has as many columns as steps: leave out --width.")
     choice = Choice.from_flags(given)
     flags.drop(given, "root", "num_workers")
     settings = {key: given.pop(key) for key in ("seed", *flags.SAMPLING)}

@@ -44,6 +44,7 @@ WRONG = [
     "test --confusion gone/page.png",
     "test --against CIFAR",
     "generate --path --output a.npz",
+    "generate --path --width 3",
     "generate --guidance-start 2",
     "generate --output nowhere/page.png",
     "generate extra",

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from commands import command_options as own
 from commands import options as flags
 from commands import process
+from commands import training_options as training
 from runtime import __version__
 
 
@@ -27,8 +28,8 @@ def cli(ctx: click.Context) -> None:
 
 
 @cli.command(cls=flags.VariadicCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@own.training_options
-@flags.solver_options(own.SAMPLER)
+@training.training_options
+@flags.solver_options(training.SAMPLER)
 @flags.dataset_options
 @flags.data_options
 @flags.device_option
@@ -51,7 +52,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
     from commands.train import train as train_one
 
     if (given["model"] is None) == (given["recipe"] is None):
-        raise click.UsageError(f"give --model {{{','.join(own.MODELS)}}}, or --recipe NAME.")
+        raise click.UsageError(f"give --model {{{','.join(training.MODELS)}}}, or --recipe NAME.")
     flags.check_solver(given)
     with processes(given["device"], given["threads"]) as device:
         if given["recipe"] is not None:
@@ -295,7 +296,7 @@ def _refuse_beside_recipe(ctx: click.Context) -> None:
 def _refuse_for_others(ctx: click.Context, model: str) -> None:
     """UsageError for flags that the training of other models takes."""
     for name in _given(ctx):
-        takers = own.TAKEN_BY.get(name, own.MODELS)
+        takers = training.TAKEN_BY.get(name, training.MODELS)
         if model not in takers:
             raise click.UsageError(f"{_flag(name)} goes with --model {' or '.join(takers)}, not {model}.")
 

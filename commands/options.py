@@ -22,6 +22,7 @@ from training.paths import KINDS, VERSIONS
 SAMPLING = ("sampler", "weight", "guidance_start", "diffusion", "steps")
 FOLDER = click.Path(path_type=Path, file_okay=False)
 THREADS = click.IntRange(1, MAX_THREADS)
+BITS = ("int8", "int5", "int4")  # of stored weights, as training.rounding, which imports torch, has them
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 

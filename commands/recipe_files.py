@@ -15,6 +15,7 @@ from torch import nn
 from commands import command_options as own
 from commands import networks
 from commands import options as flags
+from commands import training_options as training
 from runtime.datasets import Dataset, find
 from runtime.errors import DataError
 from runtime.sampling import diffusion_of
@@ -70,7 +71,7 @@ def further_stages(recipe: Mapping[str, Any], name: str) -> list[dict[str, Any]]
 
 
 def _checked(recipe: dict[str, Any]) -> dict[str, Any]:
-    sampler = _flags(flags.solver_options(own.SAMPLER))
+    sampler = _flags(flags.solver_options(training.SAMPLER))
     model = _flags(click.option("--model", type=click.Choice(list(AUTOENCODERS))))
     stored = {"quantize": _flags(own.export_options)["quantize"], **_flags(click.option("--packed", is_flag=True))}
     whole: dict[str, Convert] = {
@@ -106,30 +107,30 @@ def _first(
     build = _table({name: parse(name) for name in arguments}, check=partial(networks.check_buildable, network))
     known = {**_stage(models), **more, "network": build}
     del known["initial_share"]
-    return _table(known, needed, partial(own.check_together, going_on=False))
+    return _table(known, needed, partial(training.check_together, going_on=False))
 
 
 def _further(model: str) -> Convert:
     """What converts the tables of trainings that go on."""
     rounds = _flags(click.option("--rounds", type=click.IntRange(1)))
     known = {**_stage((model,)), **rounds, "name": _text}
-    return _tables(_table(known, ("name",), partial(own.check_together, going_on=True)))
+    return _tables(_table(known, ("name",), partial(training.check_together, going_on=True)))
 
 
 def _stage(models: tuple[str, ...]) -> dict[str, Convert]:
     """What converts the flags of `train` that one of these models takes, and the table of its sampler's."""
-    known = _flags(own.training_options) | _flags(flags.batch_size_option) | _flags(flags.seed_option)
-    sampler = {"sampler": _table(_flags(flags.solver_options(own.SAMPLER)))}
+    known = _flags(training.training_options) | _flags(flags.batch_size_option) | _flags(flags.seed_option)
+    sampler = {"sampler": _table(_flags(flags.solver_options(training.SAMPLER)))}
     return {
         key: convert
         for key, convert in {**known, **sampler}.items()
-        if key not in DECIDED and set(models) & set(own.TAKEN_BY.get(key, own.MODELS))
+        if key not in DECIDED and set(models) & set(training.TAKEN_BY.get(key, training.MODELS))
     }
 
 
 def _check_across(recipe: Mapping[str, Any], sampler: tuple[str, ...]) -> None:
     """Refuse tables that do not fit each other; sampler: keys of a sampler."""
-    exported = {**own.SAMPLER, **{key: value for key, value in recipe["export"].items() if key in sampler}}
+    exported = {**training.SAMPLER, **{key: value for key, value in recipe["export"].items() if key in sampler}}
     tables: list[tuple[str, dict[str, Any]]] = [("export", {"sampler": exported})]
     for name in ("flow", "flow_stages", "distillation", "generator_stages"):
         found = recipe.get(name, [])

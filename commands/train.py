@@ -13,11 +13,11 @@ import click
 import torch
 
 from commands import networks
-from commands.command_options import RUN, TRAINING, check_together
 from commands.data import ensure_data
 from commands.models import default_kind
 from commands.options import SAMPLING
 from commands.progress import note, track
+from commands.training_options import RUN, TRAINING, check_together
 from runtime.datasets import Dataset, find
 from runtime.tracking import untracked
 from training import checkpoints, latents, parallel, paths

@@ -104,8 +104,8 @@ class Run:
         while description is not None:
             if description.get("complete", False) and not self._different(description):
                 self.report(f"{self.checkpoint} is complete")
-                if last:
-                    self._forget_snapshot()  # which is there if it was killed as it ended
+                if last and self._has_snapshot():
+                    self._forget_snapshot()  # it was killed as it ended
                 return True
             description, last = description.get("before"), False
         return False
@@ -166,6 +166,11 @@ class Run:
 
     def _write_snapshot(self, state: dict[str, Any]) -> None:
         snapshots.write(snapshot_path(self.checkpoint), {"identity": self.identity, **state})
+
+    def _has_snapshot(self) -> bool:
+        """Whether there is a snapshot, and not that of a run that goes on from this one."""
+        path = snapshot_path(self.checkpoint)
+        return parallel.is_first() and path.is_file() and not self._different(snapshots.read(path)["identity"])
 
     def _forget_snapshot(self) -> None:
         if parallel.is_first():

@@ -13,8 +13,9 @@ import click
 import pytest
 import torch
 
-from commands import command_options, options, train
-from commands.command_options import BITS, SAMPLER
+from commands import options, train, training_options
+from commands.options import BITS
+from commands.training_options import SAMPLER
 from tests.command_line import error_line, run
 from training import tensor_files
 from training.checkpoints import AUTOENCODERS
@@ -49,7 +50,7 @@ def test_bits_that_commands_offer_are_those_that_weights_can_have():
 
 
 def test_weights_of_drawing_that_commands_offer_are_those_that_there_are():
-    assert command_options.DRAWING == DRAWING_WEIGHTS
+    assert training_options.DRAWING == DRAWING_WEIGHTS
 
 
 def test_autoencoders_that_commands_offer_are_those_that_there_are():
@@ -61,9 +62,9 @@ def test_a_flow_is_finished_with_the_sampler_that_help_says():
 
 
 def test_what_a_flag_has_by_default_a_recipe_has_too():
-    command = command_options.training_options(options.batch_size_option(options.seed_option(click.Command("train"))))
+    command = training_options.training_options(options.batch_size_option(options.seed_option(click.Command("train"))))
     by_flag = command.make_context("train", []).params
-    for fields, names in ((Options(), command_options.RUN), (train.Training, command_options.TRAINING)):
+    for fields, names in ((Options(), training_options.RUN), (train.Training, training_options.TRAINING)):
         for name in set(names) & set(by_flag) - {"model", "root"}:
             assert by_flag[name] == getattr(fields, name), name
 

@@ -121,6 +121,13 @@ def test_a_run_that_was_killed_as_it_ended_leaves_no_snapshot_to_the_next(tmp_pa
     assert not snapshot_path(training.path).exists()
 
 
+def test_a_complete_run_leaves_the_snapshot_of_the_next(tmp_path):
+    Training(tmp_path).start()
+    Training(tmp_path, seed=5).run.begin({"epoch": 0})
+    assert Training(tmp_path, resume=True).run.is_complete()
+    assert snapshot_path(Training(tmp_path).path).is_file()
+
+
 def test_compiled_losses_are_the_same(tmp_path, monkeypatch):
     plain = Training(tmp_path / "plain", total_epochs=1).start()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))

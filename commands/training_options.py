@@ -1,0 +1,208 @@
+"""Flags that `train` alone takes, which of them belong to what it calls, and which go together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from commands.options import BITS, SAMPLING, THREADS, Command, Number, all_of, latents_option
+from training.paths import CLASSIFIER, KINDS, VERSIONS
+
+# Weights of what drawn images lose, as training.options.DRAWING_WEIGHTS has them.
+DRAWING = ("frechet_weight", "kernel_weight", "reading_weight", "adversarial_weight")
+# Flags of `train` that are fields of training.options.Options.
+RUN = (
+    "lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay", "initial_share",
+    "precision", "compile", "quantize", "clip", "shift", "distort", "patience", "resume", "seed", "num_workers",
+)  # fmt: skip
+# And those that are fields of commands.train.Training as they are.
+TRAINING = (
+    "root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs", *DRAWING, "judges",
+    "regression_weight", "teacher_version", "classifier_version",
+)  # fmt: skip
+
+# Flags of `train` that not all models take, by those that do.
+OF_SOME = {
+    ("vae",): ("alpha",),
+    (*KINDS, "flow"): ("class_weight",),
+    (*KINDS, "flow", CLASSIFIER): ("shift", "distort"),
+    ("flow",): ("sample_latents", "pairs", "classifier_version", "latents"),
+    ("generator",): ("regression_weight", "teacher_version"),
+    ("flow", "generator"): ("autoencoder", *DRAWING, "judges", *SAMPLING),
+}
+TAKEN_BY = {name: models for models, names in OF_SOME.items() for name in names}
+# Of training.options.Sampling, which imports torch.
+SAMPLER = {"sampler": "heun", "steps": 4, "weight": 1.3, "guidance_start": 0.0, "diffusion": 0.0}
+MODELS = (*KINDS, "flow", "generator", CLASSIFIER)  # that can be trained
+
+
+def training_options(command: Command) -> Command:
+    """What `train` alone takes."""
+    return all_of(
+        command,
+        click.option(
+            "--model",
+            type=click.Choice(MODELS),
+            help="What to train.",
+        ),
+        click.option(
+            "--model-version",
+            type=click.Choice(VERSIONS),
+            help="Go on from this checkpoint.  [default: fresh weights]",
+        ),
+        click.option("--lr", type=Number(1e-8, 10), default=1e-3, help="Learning rate."),
+        click.option("--total-epochs", type=click.IntRange(1), default=10, help="Passes over the training images."),
+        click.option(
+            "--milestones",
+            type=click.IntRange(1),
+            multiple=True,
+            metavar="EPOCH...",
+            help="Epochs at which the rate is multiplied by gamma; without any it falls to 0 along a cosine.",
+        ),
+        click.option("--gamma", type=Number(1e-6, 1), default=0.2, help="Factor of the rate at each of --milestones."),
+        click.option(
+            "--ema-decay",
+            type=Number(0, 0.99999),
+            default=0.999,
+            help="Decay of the moving average of weights, which is what is saved.",
+        ),
+        click.option(
+            "--initial-share",
+            type=Number(0, 1),
+            default=0.0,
+            help="Share of the weights of --model-version in those that are saved.",
+        ),
+        _weight(
+            "--alpha",
+            "Weight of KL against the reconstruction (vae).",
+            default=0.2,
+        ),
+        _weight(
+            "--class-weight",
+            "Weight of classification in the loss: by a small classifier of an autoencoder's latents, or by a "
+            "flow's denoising rule.",
+        ),
+        click.option(
+            "--autoencoder",
+            type=click.Choice(KINDS),
+            help="Whose latents a flow learns, or beside whose flow a generator.  [default: the shipped one]",
+        ),
+        click.option(
+            "--sample-latents",
+            is_flag=True,
+            help="A flow learns draws from the vae's distributions rather than their means.",
+        ),
+        click.option(
+            "--pairs",
+            type=click.IntRange(1, 1000),
+            default=64,
+            help="Pairs of time and noise by which a flow classifies.",
+        ),
+        _weight(
+            "--frechet-weight",
+            "Weight of the distance of samples to real images in a flow's loss: finishing, of the sampler that "
+            "--sampler, --steps, --weight, --guidance-start and --diffusion describe. The decoder learns, too.",
+        ),
+        _weight(
+            "--kernel-weight",
+            "Weight of the kernel discrepancy of such samples and real images, class by class: it drives apart "
+            "what is too much alike. The decoder learns, too.",
+        ),
+        _weight(
+            "--reading-weight",
+            "Weight of how far such samples are from being read as their classes by a small classifier: the clearer, "
+            "the less like all real ones. The decoder learns, too.",
+        ),
+        _weight(
+            "--adversarial-weight",
+            "Weight of a critic that tells such samples from real images. The decoder learns, too.",
+        ),
+        click.option(
+            "--judges",
+            type=click.IntRange(1, 8),
+            default=1,
+            help="Networks of --frechet-weight, --kernel-weight and --reading-weight, and critics of "
+            "--adversarial-weight; the mean of each counts.",
+        ),
+        _weight(
+            "--regression-weight",
+            "Weight of how far a generator's images are from those that the sampler draws from the same noise.",
+            default=1.0,
+        ),
+        click.option(
+            "--teacher-version",
+            type=click.Choice(VERSIONS),
+            default="main",
+            help="Version of the autoencoder and flow that a generator learns from.",
+        ),
+        click.option(
+            "--classifier-version",
+            type=click.Choice(VERSIONS),
+            help="Version of the classifier from whose reading of each image, rather than from its label, a flow "
+            "learns classes.  [default: from the label]",
+        ),
+        latents_option,
+        click.option(
+            "--promote/--no-promote", default=None, help="Make the result the main checkpoint, or not, without asking."
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["float32", "bfloat16"]),
+            default="float32",
+            help="Of matrix products and convolutions in training; weights stay float32.",
+        ),
+        click.option("--compile", is_flag=True, help="Run the network and its losses through torch.compile."),
+        click.option(
+            "--quantize",
+            type=click.Choice(BITS),
+            help="Learn with weights rounded as export --quantize rounds them.  [default: not rounded]",
+        ),
+        click.option(
+            "--clip",
+            type=Number(0, 1e6),
+            default=0.0,
+            help="Norm to which longer gradients are shortened; 0: none are.",
+        ),
+        click.option(
+            "--shift",
+            type=click.IntRange(0, 27),
+            default=0,
+            help="Move training images at random, by up to so many pixels: those that an autoencoder or a classifier "
+            "learns, or by which a flow learns to classify.",
+        ),
+        click.option(
+            "--distort",
+            type=Number(0, 1),
+            default=0.0,
+            help="Turn the same images at random, by up to so many radians, and shear and scale them by as much.",
+        ),
+        click.option(
+            "--patience",
+            type=click.IntRange(0),
+            default=0,
+            help="Stop after so many epochs without a better validation loss, and keep the best; 0: never.",
+        ),
+        click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
+        click.option(
+            "--recipe", metavar="NAME|FILE", help="Run all stages of a shipped model's recipe, or of a .toml, instead."
+        ),
+        click.option("--threads", type=THREADS, help="Threads of torch.  [default: torch's own choice]"),
+    )
+
+
+def _weight(name: str, text: str, default: float = 0.0) -> Callable[[Command], Command]:
+    """An option for the weight of a part of a loss."""
+    return click.option(name, type=Number(0, 1000), default=default, help=text)
+
+
+def check_together(given: Mapping[str, Any], going_on: bool) -> None:
+    """UsageError where a flag of `train` lacks another of which it says something; going_on: from a checkpoint."""
+    if given.get("initial_share") and not going_on:
+        raise click.UsageError("--initial-share is of the weights of --model-version: give that, too.")
+    if given.get("judges", 1) > 1 and not any(given.get(name) for name in DRAWING):
+        weights = " and ".join(f"--{name.replace('_', '-')}" for name in DRAWING)
+        raise click.UsageError(f"--judges are of {weights}: give one of these, too.")
+    if given.get("classifier_version") and not given.get("class_weight"):
+        raise click.UsageError("--classifier-version says where classes are learnt from: give --class-weight, too.")

@@ -10,6 +10,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,7 @@ def machine() -> dict[str, Any]:
             "numpy": np.__version__,
             "onnxruntime": onnxruntime.__version__,
             "pillow": PIL.__version__,
+            **({"torch": metadata.version("torch")} if find_spec("torch") else {}),
         },
     }
 

@@ -131,4 +131,4 @@ class _Guided(nn.Module):
         self.drawing = drawing
 
     def forward(self, noise: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-        return self.drawing(noise, labels, weight.view(-1, 1, 1, 1))
+        return self.drawing(noise, labels, weight[:, None])

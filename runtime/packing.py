@@ -16,7 +16,8 @@ from .files import written_aside
 
 _MAX_BYTES = 1 << 28  # of all files together
 # A dictionary as large as needed, and contexts that suit weights better than text.
-_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 23, "lc": 4, "pb": 0}]
+_FILTER = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 23, "lc": 4, "pb": 0}
+_NICE_LENGTHS = (64, 128, 273)  # of matches that xz takes without looking further: which is best depends on the files
 
 
 def write(files: Mapping[str, bytes], path: Path, folder: str) -> None:
@@ -30,8 +31,10 @@ def write(files: Mapping[str, bytes], path: Path, folder: str) -> None:
             facts = tarfile.TarInfo(f"{folder}/{name}")
             facts.size = len(content)
             tar.addfile(facts, io.BytesIO(content))
+    filters = [_FILTER | {"nice_len": length} for length in _NICE_LENGTHS]
+    packed = min((lzma.compress(archive.getvalue(), filters=[each]) for each in filters), key=len)
     with written_aside(path) as aside:
-        aside.write_bytes(lzma.compress(archive.getvalue(), filters=_FILTERS))
+        aside.write_bytes(packed)
 
 
 def read(path: Path) -> dict[str, bytes]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
-import torch
 from torch import Tensor, nn
 
 from runtime import sampling
@@ -29,22 +29,23 @@ class Drawing(nn.Module):
     ) -> Tensor:
         """Images (N, 1, 28, 28) in [0, 1] from noise (N, *latent_shape) for labels (N,).
 
-        weight: of guidance, of all images or (N, 1, 1, 1), the sampler's by default; more_noise: see sampling.heun.
+        weight: of guidance, of all images or (N, 1), the sampler's by default; more_noise: see sampling.heun.
         """
-        way = self.sampler
+        way, flow = self.sampler, self.flow
+        guidance = way.weight if weight is None else weight
         spread = sampling.diffusion_of(way.sampler, None, way.diffusion)
-        velocity = self._guided(labels, way.weight if weight is None else weight)
-        states = sampling.solve(way.sampler, velocity, noise, way.times(), spread, more_noise)
-        return self.autoencoder.decode(self.flow.unstandardise(sampling.last(states)))
 
-    def _guided(self, labels: Tensor, weight: float | Tensor) -> sampling.Velocity:
-        flow = self.flow
-        both = torch.cat([labels, torch.full_like(labels, flow.null_label)])
+        @cache
+        def field(t: float) -> Callable[[Tensor], Tensor]:
+            unguided = t < way.guidance_start or (isinstance(guidance, float) and guidance == 1)
+            return flow.at_time(t, labels, None if unguided else guidance)
 
-        def velocity(x: Tensor, t: float) -> Tensor:
-            if t < self.sampler.guidance_start or (isinstance(weight, float) and weight == 1):
-                return flow.at_time(x, t, labels)
-            found = flow.at_time(torch.cat([x, x]), t, both).unflatten(0, (2, -1))
-            return sampling.guided(found[0], found[1], weight)
+        def flat_noise(step: int) -> Tensor:
+            assert more_noise is not None
+            return more_noise(step).flatten(1)
 
-        return velocity
+        states = sampling.solve(
+            way.sampler, lambda x, t: field(t)(x), noise.flatten(1), way.times(), spread, flat_noise
+        )
+        latents = sampling.last(states).unflatten(1, flow.latent_shape)
+        return self.autoencoder.decode(flow.unstandardise(latents))

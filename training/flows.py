@@ -8,12 +8,15 @@ section 5), so that the network only learns what a Gaussian does not have.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from runtime import sampling
 from training.forward_mode import Dual, attend, conv, linear, normalise, scale_shift, silu
 from training.sieve import Sieve
 
@@ -89,18 +92,26 @@ class Flow(nn.Module):
     def compile_velocity(self) -> None:
         """Have torch.compile make the code of every velocity: nn.Module.compile would do that of `forward` alone."""
         self._push = torch.compile(self._push)  # type: ignore[method-assign]
+        self._folded = torch.compile(self._folded)  # type: ignore[method-assign]
 
-    def at_time(self, x: Tensor, t: float, labels: Tensor) -> Tensor:
-        """The velocity of all x at one time, shape of x.
+    def at_time(self, t: float, labels: Tensor, weight: float | Tensor | None = None) -> Callable[[Tensor], Tensor]:
+        """The velocity at one time as a function of flattened x: (N, D) to (N, D).
 
-        What depends on the class alone is computed once for every class, where the backbone allows it: a session folds
-        it into tables.
+        weight: of guidance, a number or (N, 1); None: there is none. What depends on time and class alone is computed
+        here, where the backbone allows it: a session folds it into weights and tables.
         """
-        time = x.new_full((1,), t)
+        time = self.element_mean.new_full((1,), t)
+        rows = labels if weight is None else torch.cat([labels, torch.full_like(labels, self.null_label)])
         if isinstance(self.backbone, MlpBackbone):
-            every = torch.arange(self.null_label + 1, device=x.device)
-            return self._push(Dual(x), time, every, labels).value
-        return self(x, time, labels)
+            return partial(self._folded, parts=self._parts(self.backbone, time, rows), weight=weight)
+
+        def of_maps(x: Tensor) -> Tensor:
+            maps = x.unflatten(1, self.latent_shape)
+            if weight is None:
+                return self(maps, time, rows).flatten(1)
+            return _guided(self(torch.cat([maps, maps]), time, rows).flatten(1), weight)
+
+        return of_maps
 
     def velocities(self, x: Tensor, t: Tensor, chosen: Tensor | None = None) -> Tensor:
         """Those of x (N, K, C, 7, 7) at times t (K,), each under its row's chosen labels (N, M): (N, K, M, C, 7, 7).
@@ -128,30 +139,74 @@ class Flow(nn.Module):
     def _push(self, x: Dual, t: Tensor, labels: Tensor, rows: Tensor | None = None) -> Dual:
         """At x (N, C, 7, 7), t (N,) and labels (N,); or at x (N, K, 1, C, 7, 7), t (K, 1) and labels (M,).
 
-        rows: which of the labels (M,) each x goes with; (N,) in the first case, where t is (1,), and (N, R) in the
-        second, where it is all by default.
+        rows (N, R): which of the labels (M,) each x goes with in the second case, all by default.
         """
         time = t[..., None, None, None]
-        variance = (1 - time).square() + time.square() * self.element_variance
-        inverse = variance.rsqrt()
-        slope = (time * self.element_variance - (1 - time)) / variance
+        slope, scale_in, scale_out = _scales(time, self.element_variance)
         centred = Dual(x.value - time * self.element_mean, x.tangent)
         gaussian = centred.map_linear(lambda value: slope * value)
-        scaled_in, condition = centred.map_linear(lambda value: inverse * value), self._condition(t, labels)
+        scaled_in, condition = centred.map_linear(lambda value: scale_in * value), self._condition(t, labels)
         if rows is None:
             correction = self.backbone(scaled_in, condition)
         else:
             assert isinstance(self.backbone, MlpBackbone)
             correction = self.backbone(scaled_in, condition, rows)
-        scaled = correction.map_linear(lambda value: self.element_variance.sqrt() * inverse * value)
+        scaled = correction.map_linear(lambda value: scale_out * value)
         total = gaussian + scaled
         return Dual(self.element_mean + total.value, total.tangent)
+
+    def _parts(self, backbone: MlpBackbone, t: Tensor, rows: Tensor) -> Parts:
+        """Those of the velocity at t (1,) for labels `rows`."""
+        slope, scale_in, scale_out = _scales(t, self.element_variance.flatten())
+        mean = self.element_mean.flatten()
+        centre = t * mean
+        first, last = backbone.first, backbone.last
+        condition = self._condition(t, torch.arange(self.null_label + 1, device=rows.device))
+        return Parts(
+            first=(first.weight * scale_in, first.bias - first.weight @ (scale_in * centre)),
+            modulations=backbone.modulations(condition, rows),
+            last=(scale_out[:, None] * last.weight, scale_out * last.bias + mean - slope * centre),
+            slope=slope,
+        )
+
+    def _folded(self, x: Tensor, parts: Parts, weight: float | Tensor | None) -> Tensor:
+        """The velocity of flattened x (N, D).
+
+        Under both labels the first layer sees the same x, and the last one is affine, so that it may follow guidance.
+        """
+        assert isinstance(self.backbone, MlpBackbone)
+        hidden = F.linear(x, *parts.first)
+        both = hidden if weight is None else torch.cat([hidden, hidden])
+        found = self.backbone.before_last(Dual(both), parts.modulations).value
+        return parts.slope * x + F.linear(found if weight is None else _guided(found, weight), *parts.last)
 
     def _condition(self, t: Tensor, labels: Tensor) -> Tensor:
         angles = math.pi * t[..., None] * torch.arange(1, N_FREQUENCIES + 1, dtype=t.dtype, device=t.device)
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1)
         hidden = self.time_layer(waves) + self.label_embedding(labels)
         return F.silu(hidden)
+
+
+class Parts(NamedTuple):
+    """What a velocity at one time is made of, with all scales and shifts in weight and bias of the outer layers."""
+
+    first: tuple[Tensor, Tensor]
+    modulations: list[tuple[Tensor, Tensor]]
+    last: tuple[Tensor, Tensor]
+    slope: Tensor  # of x itself
+
+
+def _scales(time: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """By data's variance: of the Gaussian's field, of what the network takes, and of what it gives."""
+    of_mix = (1 - time).square() + time.square() * variance
+    inverse = of_mix.rsqrt()
+    return (time * variance - (1 - time)) / of_mix, inverse, variance.sqrt() * inverse
+
+
+def _guided(found: Tensor, weight: float | Tensor) -> Tensor:
+    """Guidance of what was found under labels (N, ...), followed by as much without a label."""
+    count = found.shape[0] // 2
+    return sampling.guided(found[:count], found[count:], weight)
 
 
 class MlpBackbone(nn.Module):
@@ -172,10 +227,17 @@ class MlpBackbone(nn.Module):
 
     def flat(self, x: Dual, condition: Tensor, rows: Tensor | None = None) -> Dual:
         """The same of numbers (..., size), to (..., out)."""
-        hidden = linear(self.first, x)
-        for block in self.blocks:
-            hidden = block(hidden, condition, rows)
-        return linear(self.last, normalise(hidden, (-1,)))
+        return linear(self.last, self.before_last(linear(self.first, x), self.modulations(condition, rows)))
+
+    def modulations(self, condition: Tensor, rows: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+        """By which each layer's input is multiplied and what is added to it, for each row."""
+        return [cast(ModulatedLinear, block).modulation_of(condition, rows) for block in self.blocks]
+
+    def before_last(self, hidden: Dual, modulations: list[tuple[Tensor, Tensor]]) -> Dual:
+        """What the last layer makes the correction of, from what the first one has made of x."""
+        for block, modulation in zip(self.blocks, modulations, strict=True):
+            hidden = block(hidden, *modulation)
+        return normalise(hidden, (-1,))
 
 
 class ModulatedLinear(nn.Module):
@@ -188,11 +250,13 @@ class ModulatedLinear(nn.Module):
         self.layer = nn.Linear(width, width)
         nn.init.zeros_(self.modulation.weight)
 
-    def forward(self, x: Dual, condition: Tensor, rows: Tensor | None = None) -> Dual:
+    def modulation_of(self, condition: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Factor and shift."""
         modulation = self.modulation(condition)
         factor, shift = 1 + modulation[..., : self.width], modulation[..., self.width :]
-        if rows is not None:
-            factor, shift = _taken(factor, rows), _taken(shift, rows)
+        return (factor, shift) if rows is None else (_taken(factor, rows), _taken(shift, rows))
+
+    def forward(self, x: Dual, factor: Tensor, shift: Tensor) -> Dual:
         return x + linear(self.layer, silu(scale_shift(normalise(x, (-1,)), factor, shift)))
 
 

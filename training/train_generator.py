@@ -106,7 +106,7 @@ class GeneratorLoss:
         network, (images, labels) = cast(Generator, model), batch
         noise, weight = self._noise(labels), self._weights(labels)
         with torch.no_grad():
-            wanted = self._teacher(network.repeated(noise), labels, weight.view(-1, 1, 1, 1))
+            wanted = self._teacher(network.repeated(noise), labels, weight[:, None])
         losses = self._distance(network.logits(noise, labels, weight), wanted, labels, training=False)
         losses["loss"] = self._objective.regression_weight * losses["reconstruction"]
         if self._objective.draws and model.training:

@@ -58,7 +58,12 @@ def test_a_flow_at_one_time_is_the_flow(arguments):
     for parameter in flow.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     x, labels = torch.randn(5, *flow.latent_shape), torch.tensor([3, 0, 10, 3, 9])
-    torch.testing.assert_close(flow.at_time(x, 0.3, labels), flow(x, torch.full((5,), 0.3), labels))
+    times, none = torch.full((5,), 0.3), torch.full_like(labels, flow.null_label)
+    conditional, unconditional = flow(x, times, labels).flatten(1), flow(x, times, none).flatten(1)
+    torch.testing.assert_close(flow.at_time(0.3, labels)(x.flatten(1)), conditional)
+    weight = torch.tensor([[1.0], [0.0], [2.0], [1.5], [3.0]])
+    wanted = unconditional + weight * (conditional - unconditional)
+    torch.testing.assert_close(flow.at_time(0.3, labels, weight)(x.flatten(1)), wanted)
 
 
 def test_optimal_flow_has_the_least_loss():

@@ -92,6 +92,7 @@ class Flow(nn.Module):
     def compile_velocity(self) -> None:
         """Have torch.compile make the code of every velocity: nn.Module.compile would do that of `forward` alone."""
         self._push = torch.compile(self._push)  # type: ignore[method-assign]
+        self._parts = torch.compile(self._parts)  # type: ignore[method-assign]
         self._folded = torch.compile(self._folded)  # type: ignore[method-assign]
 
     def at_time(self, t: float, labels: Tensor, weight: float | Tensor | None = None) -> Callable[[Tensor], Tensor]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.autoencoders import LATENT_SIZE, decoder_layers, pixels_of
-from training.flows import MlpBackbone
+from training.backbones import MlpBackbone
 from training.forward_mode import Dual
 
 LEAST_WEIGHT, MOST_WEIGHT = 0.5, 3.0  # of guidance that it learns

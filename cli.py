@@ -29,7 +29,7 @@ def cli(ctx: click.Context) -> None:
 
 @cli.command(cls=flags.VariadicCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @training.training_options
-@flags.solver_options(training.SAMPLER)
+@flags.solver_options(training.SAMPLER, "the solver's own")
 @flags.dataset_options
 @flags.data_options
 @flags.device_option

@@ -13,6 +13,7 @@ import numpy as np
 import runtime
 from commands import plots
 from commands.models import bundle_called
+from commands.process import not_lost
 from commands.progress import note, track
 from evaluation import benchmark
 from evaluation.benchmark import PAGE, interleaved
@@ -44,9 +45,11 @@ def bench(dataset: Dataset, threads: Sequence[int], to_disk: int | None, plot: P
     if to_disk:
         note(f"{to_disk:,} images to disk")
         result["to_disk"] = benchmark.to_disk(dataset, to_disk, runtime.load(bundle.path))
+    said = json.dumps(result) if as_json else "\n".join(_tables(result))
     if plot is not None:
-        plots.draw_throughput(result, plot)
-    return json.dumps(result) if as_json else "\n".join(_tables(result))
+        with not_lost(said):
+            plots.draw_throughput(result, plot)
+    return said
 
 
 def _with_threads(path: Path, threads: int) -> Result:

@@ -15,6 +15,7 @@ import runtime
 from commands.data import load_data
 from commands.models import Choice, opened, require_training
 from commands.options import checked_way
+from commands.process import not_lost
 from commands.progress import track
 from evaluation.accuracy import measure_accuracy
 from evaluation.evaluator import WHICH, Evaluator, shipped
@@ -61,7 +62,6 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
         runs[-1]["other"] = {"memorisation": memorisation(samples.images)}
         if extent.nearest and seed == 0:
             page = draw_nearest(samples.images, train.images)
-            pictures.save_png(page, extent.nearest, {"bundle": model.bundle.name, "seed": seed, **settings})
         if extent.train_networks:
             runs[-1]["other"] |= _trained(model, settings, seed, samples, wanted, train)
     result: dict[str, Any] = {
@@ -76,15 +76,15 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
         result |= {"accuracy": accuracy, "rule": model.bundle.reading.rule}
     if extent.train_networks:
         result["other"]["real"] = _trained_on_real(model, wanted, train)
-    drawn = [f"{extent.nearest}: samples, each left of the nearest training image"] if extent.nearest else []
-    said = json.dumps(result) if as_json else "\n".join([*_table(result), *drawn])
-    if extent.record:
-        try:
+    said = json.dumps(result) if as_json else "\n".join(_table(result))
+    with not_lost(said):
+        if extent.record:
             record_measurements(model.bundle, _recorded(result) | {"command": _command(choice, extent)})
-        except (OSError, runtime.BundleError):
-            click.echo(said)  # it took minutes
-            raise
-    return said
+        if extent.nearest:
+            pictures.save_png(page, extent.nearest, {"bundle": model.bundle.name, "seed": 0, **settings})
+    if as_json or not extent.nearest:
+        return said
+    return f"{said}\n{extent.nearest}: samples, each left of the nearest training image"
 
 
 def _recorded(result: Mapping[str, Any]) -> dict[str, Any]:

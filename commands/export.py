@@ -30,8 +30,9 @@ def export(choice: Choice, output: Path | None, settings: Mapping[str, Any], sto
     if source.only_generates and chosen.keys() - {"weight"}:
         flag = next(iter(chosen.keys() - {"weight"})).replace("_", "-")
         raise click.UsageError(f"--{flag} is of a flow's solver, and {source.generator_path} is a generator alone.")
-    sampler = replace(sampler_of(source), **chosen)
-    check_solver(vars(sampler) | {"diffusion": chosen.get("diffusion")})
+    own = {"diffusion": None} if "sampler" in chosen else {}  # that of the solver it was finished with is not another's
+    sampler = replace(sampler_of(source), **{**own, **chosen})
+    check_solver(vars(sampler))
     return write_bundle(source, output, sampler, storage)
 
 
@@ -66,7 +67,7 @@ def write_bundle(
 def _measured(path: Path) -> str | None:
     """How the weights are stored of the bundle at a path, if there is one whose samples were measured."""
     try:
-        manifest = bundles.read(path.resolve()).manifest
+        manifest = bundles.read(path.absolute()).manifest
     except BundleError:
         return None
     return str(manifest["storage"]) if manifest["measured"] else None

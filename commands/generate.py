@@ -89,7 +89,7 @@ def _label_indices(texts: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
     lowered = {name.lower(): index for index, name in reversed(list(enumerate(classes)))}
     indices = {str(index): index for index in range(len(classes))}
     found = []
-    for name in chain(*([text] if text.lower() in lowered else names_in(text) for text in texts)):
+    for name in chain(*(names_in(text, lowered) for text in texts)):
         index = by_name.get(name, indices.get(name, lowered.get(name.lower())))
         if index is None:
             raise click.UsageError(

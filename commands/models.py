@@ -59,10 +59,10 @@ def opened(choice: Choice, flow_needed: bool = True) -> runtime.Model:
         return runtime.Model(bundle, settings)
     source = _source(choice)
     if not (source.autoencoder_path.is_file() or source.generator_path.is_file()):
-        raise runtime.BundleError(
-            f"there is no checkpoint {source.autoencoder_path}, and {choice.dataset.model_name} is not among the "
-            f"bundles ({', '.join(bundle_names())})"
-        )
+        held = None if bundle is None else bundle.manifest.get("autoencoder")
+        instead = f"holds the {held}" if held else "only generates"
+        why = f"the bundle {bundle.path} {instead}" if bundle else f"the bundles are {', '.join(bundle_names())}"
+        raise runtime.BundleError(f"there is no checkpoint {source.autoencoder_path}, and {why}")
     from export.bundles import temporary_bundle
 
     note(f"exporting the {choice.version} checkpoint of {choice.dataset.model_name} in memory, which takes seconds")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ BITS = ("int8", "int5", "int4")  # of stored weights, as training.rounding, whic
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Number(click.ParamType[float]):
+class Number(click.ParamType):  # type: ignore[type-arg]  # takes an argument from click 8.4 on
     """A finite number within bounds, both allowed."""
 
     name = "number"
@@ -51,10 +51,11 @@ class VariadicCommand(click.Command):
         repeatable = {
             name for param in self.params if isinstance(param, click.Option) and param.multiple for name in param.opts
         }
+        flags = {name for param in self.get_params(ctx) for name in param.opts}
         expanded: list[str] = []
         option, values = "", 0
         for word in args:
-            if word.startswith("--"):
+            if word.startswith("--") or word in flags:
                 option, _, value = word.partition("=")
                 values = 1 if value else 0
             elif option in repeatable:
@@ -171,7 +172,7 @@ def grid_options(command: Command) -> Command:
 def check_solver(settings: Mapping[str, Any]) -> None:
     """UsageError where --diffusion is given to a solver that has none; heun is the solver where none is named."""
     try:
-        diffusion_of(settings["sampler"] or "heun", settings["diffusion"], 0.0)
+        diffusion_of(settings["sampler"] or "heun", settings["diffusion"])
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
 
@@ -192,9 +193,13 @@ def check_page(height: int, width: int, scale: float) -> None:
         raise click.UsageError(f"{error}.") from error
 
 
-def names_in(text: str) -> list[str]:
-    """The names in a flag's value, with commas or spaces between; UsageError where there is none."""
-    names = text.replace(",", " ").split()
+def names_in(text: str, known: Container[str] = ()) -> list[str]:
+    """The names in a flag's value, with commas or spaces between; UsageError where there is none.
+
+    known: names in lower case that may have spaces in them.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    names = [name for part in parts for name in ([part] if part.lower() in known else part.split())]
     if not names:
         raise click.UsageError(f"{text!r} names nothing.")
     return names

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import io
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -15,6 +18,8 @@ SECONDS_TO_EXIT = 1.0
 
 def run(command: click.Command) -> None:
     """Run the command line: exit status 2 for wrong use, 1 for a problem in the world, each with one line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may have characters that the terminal has not
     for stop in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # Windows has no SIGHUP
         if signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(stop, _exit_cleanly)
@@ -38,6 +43,16 @@ def run(command: click.Command) -> None:
             signal.setitimer(signal.ITIMER_REAL, 0)  # an exit that was asked for is under way
         gc.freeze()  # nothing is freed any more: to look for garbage would take a tenth of the time of a page
     sys.exit(status)
+
+
+@contextmanager
+def not_lost(said: str) -> Iterator[None]:
+    """Print what took minutes to measure where the block, which writes it or draws it, fails."""
+    try:
+        yield
+    except (OSError, ToolkitError):
+        click.echo(said)
+        raise
 
 
 def _exit_cleanly(number: int, _frame: object) -> None:

@@ -21,7 +21,8 @@ def note(text: str) -> None:
 
 def track(items: Iterable[T], total: int, label: str) -> Iterable[T]:
     """A runtime.tracking.Tracker: passes items through and shows how far they are."""
-    return _bar(items, total, label) if sys.stderr.isatty() else _lines(items, total, label)
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    return _bar(items, total, label) if on_terminal else _lines(items, total, label)
 
 
 def _bar(items: Iterable[T], total: int, label: str) -> Iterator[T]:

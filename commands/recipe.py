@@ -51,6 +51,9 @@ def run_recipe(
     )  # fmt: skip
     trained = []
     if "autoencoder" in recipe:
+        for table, adopted in (("autoencoder", kind), ("flow", flow_name(kind))):
+            if "from" in recipe[table]:
+                checkpoints.main_of(recipe[table]["from"], adopted)
         stages.autoencoder(kind)
         stages.classifier()
         stages.flow(kind)

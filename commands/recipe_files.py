@@ -17,13 +17,13 @@ from commands import networks
 from commands import options as flags
 from commands import training_options as training
 from runtime.datasets import Dataset, find
-from runtime.errors import DataError
+from runtime.errors import DataError, ToolkitError
 from runtime.sampling import diffusion_of
 from training import checkpoints
 from training.checkpoints import AUTOENCODERS
 from training.classifiers import Classifier
 from training.flows import Flow
-from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
+from training.generators import Generator, check_weight
 from training.paths import CLASSIFIER, KINDS
 
 FOLDER = Path(__file__).resolve().parent.parent / "training" / "recipes"
@@ -46,9 +46,11 @@ def read(name: str) -> dict[str, Any]:
         known = ", ".join(sorted(each.stem for each in FOLDER.glob(f"*{SUFFIX}")))
         raise click.UsageError(f"no recipe {name!r}; there are {known}, and files that end in {SUFFIX}.")
     try:
-        return _checked(tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged: {error}") from error
+    try:
+        return _checked(tables)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -107,25 +109,28 @@ def _first(
     build = _table({name: parse(name) for name in arguments}, check=partial(networks.check_buildable, network))
     known = {**_stage(models), **more, "network": build}
     del known["initial_share"]
-    return _table(known, needed, partial(training.check_together, going_on=False))
+    return _table(known, needed, partial(training.check_together, model=models[0], going_on=False))
 
 
 def _further(model: str) -> Convert:
     """What converts the tables of trainings that go on."""
     rounds = _flags(click.option("--rounds", type=click.IntRange(1)))
     known = {**_stage((model,)), **rounds, "name": _text}
-    return _tables(_table(known, ("name",), partial(training.check_together, going_on=True)))
+    return _tables(_table(known, ("name",), partial(training.check_together, model=model, going_on=True)))
 
 
 def _stage(models: tuple[str, ...]) -> dict[str, Convert]:
     """What converts the flags of `train` that one of these models takes, and the table of its sampler's."""
     known = _flags(training.training_options) | _flags(flags.batch_size_option) | _flags(flags.seed_option)
-    sampler = {"sampler": _table(_flags(flags.solver_options(training.SAMPLER)))}
-    return {
-        key: convert
-        for key, convert in {**known, **sampler}.items()
-        if key not in DECIDED and set(models) & set(training.TAKEN_BY.get(key, training.MODELS))
-    }
+    sampler = _taken(models, _flags(flags.solver_options(training.SAMPLER)))
+    found = {key: convert for key, convert in _taken(models, known).items() if key not in DECIDED}
+    return {**found, "sampler": _table(sampler)} if sampler else found
+
+
+def _taken(models: tuple[str, ...], known: Mapping[str, Convert]) -> dict[str, Convert]:
+    """The flags that one of these models takes."""
+    takers = {name: training.TAKEN_BY.get(name, training.MODELS) for name in known}
+    return {name: convert for name, convert in known.items() if set(models) & set(takers[name])}
 
 
 def _check_across(recipe: Mapping[str, Any], sampler: tuple[str, ...]) -> None:
@@ -138,13 +143,22 @@ def _check_across(recipe: Mapping[str, Any], sampler: tuple[str, ...]) -> None:
     for name, table in tables:
         way = {**exported, **table.get("sampler", {})}
         try:
-            diffusion_of(way["sampler"], way["diffusion"], 0.0)
-        except ValueError as error:
+            diffusion_of(way["sampler"], way["diffusion"])
+            if "distillation" in recipe and name not in ("flow", "flow_stages"):
+                check_weight(way["weight"])
+        except (ValueError, ToolkitError) as error:
             raise DataError(f"{name}: {error}") from error
         if table.get("classifier_version") == "dev" and CLASSIFIER not in recipe:
             raise DataError(f"{name}: classifier_version: there is no table {CLASSIFIER}")
-    if "distillation" in recipe and not LEAST_WEIGHT <= exported["weight"] <= MOST_WEIGHT:
-        raise DataError(f"export: weight: a generator has {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}")
+    for name in ("autoencoder", "flow"):
+        table = recipe.get(name, {})
+        if "from" in table and table.keys() - {"from", "model"}:
+            more = ", ".join(sorted(table.keys() - {"from", "model"}))
+            raise DataError(f"{name}: what is taken from another model is not trained: leave out {more}")
+    for name in ("flow_stages", "generator_stages"):
+        stages = [{**stage, "name": ""} for stage in further_stages(recipe, name)]
+        if any(stage in stages[:index] for index, stage in enumerate(stages)):
+            raise DataError(f"{name}: two of them are the same: give one another seed")
 
 
 def _table(
@@ -171,7 +185,7 @@ def _table(
                 found[key] = known[key](value)
             except click.UsageError as error:
                 raise DataError(f"{key}: {error.message}") from error
-            except (DataError, TypeError, ValueError) as error:
+            except (DataError, TypeError, ValueError, OverflowError) as error:
                 raise DataError(f"{key}: {error}") from error
         check(found)
         return found

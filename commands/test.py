@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from commands.data import load_data
 from commands.models import Choice, opened
 from commands.options import check_page
+from commands.process import not_lost
 from commands.progress import track
 from evaluation.accuracy import LIKELIHOOD_IMAGES, measure_accuracy, measure_likelihood, measure_separation
 from evaluation.pictures import draw_confusion
@@ -46,9 +47,6 @@ def test(
     result["log_likelihood"] = measure_likelihood(model, data, track=track)
     if strangers:
         result["separation"] = measure_separation(model, data.images, strangers, track=track)
-    if confusion is not None:
-        picture = draw_confusion(np.array(result["confusion"]), bundle.classes)
-        pictures.save_png(picture, confusion, {"bundle": bundle.name, "checksum": bundle.checksum})
     versions = {
         "dataset": choice.dataset.key,
         "model": bundle.manifest["autoencoder"],
@@ -56,9 +54,13 @@ def test(
         "autoencoder_version": choice.autoencoder_version,
         "bundle": bundle.checksum,
     }
-    if as_json:
-        return json.dumps({**result, **versions})
-    return "\n".join([*_lines(result), *([f"{confusion}: the confusion matrix"] if confusion else [])])
+    said = json.dumps({**result, **versions}) if as_json else "\n".join(_lines(result))
+    if confusion is None:
+        return said
+    with not_lost(said):
+        picture = draw_confusion(np.array(result["confusion"]), bundle.classes)
+        pictures.save_png(picture, confusion, {"bundle": bundle.name, "checksum": bundle.checksum})
+    return said if as_json else f"{said}\n{confusion}: the confusion matrix"
 
 
 def _stranger(name: str, root: Path) -> NDArray[np.uint8]:

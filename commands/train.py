@@ -19,6 +19,7 @@ from commands.options import SAMPLING
 from commands.progress import note, track
 from commands.training_options import RUN, TRAINING, check_together
 from runtime.datasets import Dataset, find
+from runtime.errors import ToolkitError
 from runtime.tracking import untracked
 from training import checkpoints, latents, parallel, paths
 from training.autoencoders import AutoEncoder
@@ -26,7 +27,7 @@ from training.calibration import PAIRS
 from training.checkpoints import AUTOENCODERS, Checkpoint, Network
 from training.classifiers import Classifier
 from training.flows import Flow
-from training.generators import Generator
+from training.generators import Generator, check_weight
 from training.options import FlowObjective, GeneratorObjective, Options, Sampling
 from training.paths import CLASSIFIER, Version, flow_name, generator_name
 from training.runs import Task
@@ -65,7 +66,12 @@ class Training:
     @classmethod
     def from_flags(cls, given: Mapping[str, Any], network: Sequence[str], device: torch.device) -> Training:
         """What the flags of `train` ask for; network: its further words. UsageError for what lacks another flag."""
-        check_together(given, going_on=given["model_version"] is not None)
+        check_together(given, given["model"], going_on=given["model_version"] is not None)
+        if given["model"] == "generator":
+            try:
+                check_weight(given["weight"])
+            except ToolkitError as error:
+                raise click.UsageError(f"--weight: {error}.") from error
         return cls(
             find(given["dataset"], given["split"], given["size"]),
             options=Options(device=device, **{name: given[name] for name in RUN}),
@@ -147,7 +153,7 @@ def _given_to_flow(training: Training) -> Given:
     initial, autoencoder = _initial(training, Flow), None
     if takes_autoencoder(objective, training.options, with_classifier is not None):
         _ensure_data(training)
-        autoencoder = _checkpoint(training, training.initial or "main", training.kind, AutoEncoder)
+        autoencoder = _checkpoint(training, training.initial, training.kind, AutoEncoder)
     return Given(initial, autoencoder, _checkpoint(training, with_classifier, CLASSIFIER, Classifier))
 
 
@@ -173,7 +179,8 @@ def say(line: str) -> None:
 
 def agreed(question: str) -> bool:
     """Whether somebody is there to ask, and agrees."""
-    return parallel.count() == 1 and sys.stdin.isatty() and click.confirm(question)
+    somebody = sys.stdin is not None and sys.stdin.isatty()
+    return parallel.count() == 1 and somebody and click.confirm(question)
 
 
 def torch_device(name: str) -> torch.device:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from commands.options import BITS, SAMPLING, THREADS, Command, Number, all_of, latents_option
+from commands.options import BITS, THREADS, Command, Number, all_of, latents_option
 from training.paths import CLASSIFIER, KINDS, VERSIONS
 
 # Weights of what drawn images lose, as training.options.DRAWING_WEIGHTS has them.
@@ -28,13 +28,13 @@ OF_SOME = {
     ("vae",): ("alpha",),
     (*KINDS, "flow"): ("class_weight",),
     (*KINDS, "flow", CLASSIFIER): ("shift", "distort"),
-    ("flow",): ("sample_latents", "pairs", "classifier_version", "latents"),
+    ("flow",): ("sample_latents", "pairs", "classifier_version", "latents", "diffusion"),
     ("generator",): ("regression_weight", "teacher_version"),
-    ("flow", "generator"): ("autoencoder", *DRAWING, "judges", *SAMPLING),
+    ("flow", "generator"): ("autoencoder", *DRAWING, "judges", "sampler", "weight", "guidance_start", "steps"),
 }
 TAKEN_BY = {name: models for models, names in OF_SOME.items() for name in names}
 # Of training.options.Sampling, which imports torch.
-SAMPLER = {"sampler": "heun", "steps": 4, "weight": 1.3, "guidance_start": 0.0, "diffusion": 0.0}
+SAMPLER = {"sampler": "heun", "steps": 4, "weight": 1.3, "guidance_start": 0.0, "diffusion": None}
 MODELS = (*KINDS, "flow", "generator", CLASSIFIER)  # that can be trained
 
 
@@ -197,8 +197,10 @@ def _weight(name: str, text: str, default: float = 0.0) -> Callable[[Command], C
     return click.option(name, type=Number(0, 1000), default=default, help=text)
 
 
-def check_together(given: Mapping[str, Any], going_on: bool) -> None:
+def check_together(given: Mapping[str, Any], model: str, going_on: bool) -> None:
     """UsageError where a flag of `train` lacks another of which it says something; going_on: from a checkpoint."""
+    if model == "flow":
+        _check_flow(given, going_on)
     if given.get("initial_share") and not going_on:
         raise click.UsageError("--initial-share is of the weights of --model-version: give that, too.")
     if given.get("judges", 1) > 1 and not any(given.get(name) for name in DRAWING):
@@ -206,3 +208,14 @@ def check_together(given: Mapping[str, Any], going_on: bool) -> None:
         raise click.UsageError(f"--judges are of {weights}: give one of these, too.")
     if given.get("classifier_version") and not given.get("class_weight"):
         raise click.UsageError("--classifier-version says where classes are learnt from: give --class-weight, too.")
+
+
+def _check_flow(given: Mapping[str, Any], going_on: bool) -> None:
+    """UsageError for what a flow learns, or draws, only once it has learnt to generate."""
+    for name in ("class_weight", *DRAWING):
+        if given.get(name) and not going_on:
+            flag = name.replace("_", "-")
+            raise click.UsageError(f"--{flag} is for a flow that has learnt to generate: give --model-version, too.")
+    for name in ("shift", "distort"):
+        if given.get(name) and not given.get("class_weight"):
+            raise click.UsageError(f"--{name} changes the images that a flow learns to classify: give --class-weight.")

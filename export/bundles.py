@@ -30,7 +30,7 @@ from runtime.places import SUFFIX, is_packed
 from runtime.tracking import Tracker, untracked
 from training import checkpoints
 from training.calibration import UNCALIBRATED
-from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
+from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator, check_weight
 from training.options import Sampling
 
 Manifest = dict[str, Any]
@@ -137,7 +137,7 @@ def _plan(source: Source, defaults: Sampling | None, storage: Storage, with_flow
     parts = sources.read(source, with_flow)
     defaults = defaults or sources.drawn_by(parts.flow)
     if parts.generator:
-        _check_weight(defaults)
+        check_weight(defaults.weight)
     networks = Networks(
         parts.autoencoder.network, parts.flow.network, parts.generator.network if parts.generator else None
     )
@@ -158,7 +158,7 @@ def _plan(source: Source, defaults: Sampling | None, storage: Storage, with_flow
             "sampler": "few" if networks.generator else defaults.sampler,
             "solver": defaults.sampler,
             "guidance_start": defaults.guidance_start,
-            "diffusion": defaults.diffusion,
+            "diffusion": defaults.spread,
         },
         "classifier": description["classifier"],
         **({"generator": GENERATOR_WEIGHTS} if networks.generator else {}),
@@ -171,7 +171,7 @@ def _generator_plan(source: Source, defaults: Sampling | None, storage: Storage)
     """A bundle that only generates."""
     checkpoint = checkpoints.load(source.generator_path, Generator)
     network, defaults = checkpoint.network, defaults or sources.drawn_by(checkpoint)
-    _check_weight(defaults)
+    check_weight(defaults.weight)
     plain = rounded_network(fold_batch_norms(network), storage)
     classes = len(source.dataset.classes)
     trained = sources.provenance_of(source.generator_path, checkpoint)
@@ -188,15 +188,6 @@ def _generator_plan(source: Source, defaults: Sampling | None, storage: Storage)
     }
     checked = network if storage == "float32" else plain
     return _Plan(manifest, [(generator_graph(plain), generator_graph(checked))])
-
-
-def _check_weight(defaults: Sampling) -> None:
-    """Refuse a guidance weight that a generator does not have."""
-    if not LEAST_WEIGHT <= defaults.weight <= MOST_WEIGHT:
-        raise ToolkitError(
-            f"a generator draws with a guidance weight from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, not "
-            f"{defaults.weight:g}: give another --weight"
-        )
 
 
 def _facts(dataset: Dataset, prior: list[float]) -> dict[str, Any]:

@@ -54,9 +54,11 @@ def in_range(name: str, value: Any, least: Any, most: Any) -> Any:
     whole = isinstance(least, int)
     if whole and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
         raise ValueError(f"{name} is a whole number, not {value!r}")
+    if isinstance(value, bool | str):
+        raise ValueError(f"{name} is a number, not {value!r}")
     try:
         number = int(value) if whole else float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} is a number, not {value!r}") from error
     if not least <= number <= most:
         raise ValueError(f"{name} is {least} to {most}, not {value}")

@@ -104,18 +104,21 @@ def find(name: str, split: str = "balanced", size: Size = "base") -> Dataset:
 
     Raises ValueError, which lists what there is.
     """
-    for dataset in DATASETS.values():
-        if dataset.name == name and dataset.split in (None, split):
-            return replace(dataset, size=size)
-    raise ValueError(f"no data set {name!r} with split {split!r}: there are {', '.join(DATASETS)}")
+    for asked, there in ((name, NAMES), (split, SPLITS), (size, SIZES)):
+        if asked not in there:
+            raise ValueError(f"there is no {asked!r} among {', '.join(there)}")
+    (found,) = (each for each in DATASETS.values() if each.name == name and each.split in (None, split))
+    return replace(found, size=size)
 
 
 def load(dataset: Dataset, root: Path | str, part: Part) -> LabelledImages:
     """Read one part of a data set into memory.
 
     The training file is divided: every eleventh image is "validation", the rest is "train".
-    Raises MissingDataError where a file is not there and DataError where one is damaged.
+    Raises MissingDataError where a file is not there, DataError where one is damaged, and ValueError for another part.
     """
+    if part not in PARTS:
+        raise ValueError(f"part is one of {', '.join(PARTS)}, not {part!r}")
     image_path, label_path = (_existing(path) for path in dataset.paths(root, part == "test"))
     images, labels = read_idx(image_path), read_idx(label_path)
     if images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
@@ -168,7 +171,10 @@ def _parse_idx(file: BinaryIO, path: Path) -> NDArray[np.uint8]:
     if len(content) != count:
         found = "more" if len(content) > count else f"only {len(content):,}"
         raise DataError(f"{path} is damaged: its header promises {count:,} bytes of data and there are {found}")
-    return np.frombuffer(content, np.uint8).reshape(shape)
+    try:
+        return np.frombuffer(content, np.uint8).reshape(shape)
+    except ValueError as error:  # of no elements, and yet too large
+        raise DataError(f"{path} is damaged: its header promises an array of shape {shape}") from error
 
 
 def _read_at_most(file: BinaryIO, limit: int) -> bytes:

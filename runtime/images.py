@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +39,11 @@ def read_picture(path: Path | str, invert: Invert = "auto", framing: Framing | N
 
     One of 28x28 pixels is only made grey. Of others, what is drawn is cut out, its contrast stretched, and placed as
     `framing` says; without that they are squared with their border's shade and scaled down. "auto" inverts pictures
-    whose border is lighter than mid-grey, as ink on paper is. Raises DataError, which names the file.
+    whose border is lighter than mid-grey, as ink on paper is. Raises DataError, which names the file, and ValueError
+    for another `invert`.
     """
+    if invert not in get_args(Invert):
+        raise ValueError(f"invert is one of {', '.join(get_args(Invert))}, not {invert!r}")
     picture = _open(Path(path))
     grey = np.asarray(picture, np.uint8)
     border = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
@@ -128,7 +132,7 @@ def _open(path: Path) -> Image.Image:
     """A file as a grey picture of 8 bits."""
     from PIL import ImageOps  # which pages do not need
 
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - takes names too long for a file
         raise DataError(f"there is no picture {path}")
     try:
         with warnings.catch_warnings():
@@ -151,22 +155,27 @@ def _open(path: Path) -> Image.Image:
 def _grey(picture: Image.Image) -> Image.Image:
     """Grey of 8 bits; what is transparent becomes the opposite of what is drawn."""
     if picture.mode.startswith(("I", "F")):
-        return Image.fromarray(_bytes(np.asarray(picture, np.float64), deep=picture.mode.startswith("I;16")))
+        return Image.fromarray(_bytes(np.asarray(picture), deep=picture.mode.startswith("I;16")))
     if picture.has_transparency_data:
+        from PIL import ImageChops, ImageStat  # which other pictures do not need
+
         picture = picture.convert("RGBA")
-        drawn, opacity = np.asarray(picture.convert("L"), np.float64), np.asarray(picture.getchannel("A"), np.float64)
-        is_light = (drawn * opacity).sum() > 127 * opacity.sum()
+        opacity = picture.getchannel("A")
+        drawn = ImageChops.multiply(picture.convert("L"), opacity)  # divided by 255
+        is_light = ImageStat.Stat(drawn).sum[0] > 127 / 255 * ImageStat.Stat(opacity).sum[0]
         background = Image.new("RGBA", picture.size, "black" if is_light else "white")
         background.alpha_composite(picture)
         picture = background
     return picture.convert("L")
 
 
-def _bytes(values: NDArray[np.float64], deep: bool) -> Images:
-    """Values of 16 bits (`deep`), or of 0 to 1, 255 or 65535, whichever holds them all, to 0 to 255."""
+def _bytes(values: NDArray[Any], deep: bool) -> Images:
+    """Values of 16 bits (`deep`), or of 0 to 1, 255 or 65535, whichever holds them all, to 0 to 255.
+
+    Whole numbers up to 1 are of 0 to 1 where they are floats, and else of 0 to 255.
+    """
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 65535):
         raise ValueError("its values are not 0 to 65535")
-    whole = bool((values == values.round()).all())
-    most = 65535 if deep or values.max() > 255 else 255 if whole or values.max() > 1 else 1
+    most = 65535 if deep or values.max() > 255 else 255 if values.dtype.kind != "f" or values.max() > 1 else 1
     scaled: Images = (values / most * 255).round().astype(np.uint8)
     return scaled

@@ -108,7 +108,7 @@ def hashes(manifest: Mapping[str, Any], path: Path) -> dict[str, str]:
         files = {file: str(facts["sha256"]) for file, facts in manifest["files"].items()}
         if set(files) not in (set(GRAPHS), {GENERATE}):
             raise ValueError(f"files are {', '.join(GRAPHS)}, or {GENERATE} alone")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _incomplete(path, error) from error
     return files
 
@@ -130,7 +130,7 @@ def facts(manifest: Mapping[str, Any], reads: bool, path: Path) -> Facts:
         )
         _check(found)
         _check_rest(manifest, reads)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _incomplete(path, error) from error
     return found
 

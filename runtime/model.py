@@ -63,7 +63,7 @@ class Model:
         """open_graph gives what runs a file of the bundle, onnxruntime by default."""
         self.bundle = bundle
         self.settings = settings or SessionSettings()
-        self._open_graph = open_graph or self._open_session
+        self._open_graph = open_graph  # or None, so that a model is no part of itself and goes when it is dropped
         self._graphs: dict[str, RunGraph] = {}
         self._opening = threading.Lock()
 
@@ -155,7 +155,8 @@ class Model:
             raise ValueError("labels are empty: there is nothing to repeat")
         num, batch_size = in_range("num", num, 0, MAX_IMAGES), in_range("batch_size", batch_size, 1, MAX_IMAGES)
         draw = partial(self.generate, seed=seed, **settings)
-        draw([], first=first)  # refuses what is out of range now, not at the first batch
+        for end in (first, first + max(num - 1, 0)):
+            draw([], first=end)  # refuses what is out of range now, not at the first batch
 
         def batches() -> Iterator[Images]:
             for start in range(0, num, batch_size):
@@ -179,7 +180,7 @@ class Model:
 
     def scores(self, images: ArrayLike, rule: Rule) -> Floats:
         """Log p(x | y) by a rule, up to a constant and a temperature: images (N, 28, 28) to float64 (N, classes)."""
-        latents, scorer = self.encode(images), self._scorer
+        latents, scorer, rule = self.encode(images), self._scorer, one_of("rule", rule, RULES)
         return self._chunked(lambda rows: scorer(latents[rows], rule), len(latents), (len(self.classes),), np.float64)
 
     def log_likelihood(self, images: ArrayLike) -> NDArray[np.float32]:
@@ -200,7 +201,10 @@ class Model:
 
         They are where fewer than 1 % of held-out training images have a lower one.
         """
-        return np.asarray(log_density) < self.bundle.classifier.least_log_density
+        found = np.asarray(log_density)
+        if found.dtype.kind not in "fiu" or np.isnan(found).any():
+            raise ValueError("log-densities are numbers, and none is NaN")
+        return found < self.bundle.classifier.least_log_density
 
     def encode(self, images: ArrayLike) -> Latents:
         """Images (N, 28, 28) to standardised latents (N, *latent_shape)."""
@@ -331,7 +335,7 @@ class Model:
             if name not in self.bundle.graphs:
                 raise BundleError(f"the bundle {self.bundle.name} has no {name}: it only generates, by sampler few")
             if name not in self._graphs:
-                self._graphs[name] = self._open_graph(name)
+                self._graphs[name] = (self._open_graph or self._open_session)(name)
             return self._graphs[name]
 
     def _open_session(self, name: str) -> Graph:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import os
 import shutil
 import tarfile
 import tempfile
@@ -59,10 +60,16 @@ def read(path: Path) -> dict[str, bytes]:
 def unpacked(files: Mapping[str, bytes], owner: object) -> Path:
     """A temporary folder with these files, contents by name, that goes when its owner does; OSError where it can't."""
     folder = Path(tempfile.mkdtemp(prefix="bundle."))
-    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    weakref.finalize(owner, _remove, folder, os.getpid())
     for name, content in files.items():
         (folder / name).write_bytes(content)
     return folder
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove a folder that a process has made; another one that was forked from it leaves it alone."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _files(content: bytes) -> dict[str, bytes]:

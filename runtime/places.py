@@ -24,7 +24,7 @@ def shipped() -> list[str]:
 
 def names_within(root: Path) -> list[str]:
     """The names of the bundles that lie in a folder."""
-    packed = {path.name.removesuffix(SUFFIX) for path in root.glob(f"*{SUFFIX}")}
+    packed = {path.name.removesuffix(SUFFIX) for path in root.glob(f"*{SUFFIX}") if path.is_file()}
     names = packed | {path.parent.name for path in root.glob(f"*/{MANIFEST}")}
     return sorted(name for name in names if not name.startswith("."))  # as those are that are still being written
 

@@ -20,7 +20,7 @@ FEW: Literal["few"] = "few"  # no solver, but a generator that was distilled fro
 Sampler = Solver | Literal["few"]
 SAMPLERS: tuple[Sampler, ...] = (*SOLVERS, FEW)
 STOCHASTIC: tuple[Solver, ...] = ("sde", "heun")  # may have diffusion
-SDE_DIFFUSION = 1.0  # of "sde" where nothing else is said
+SDE_DIFFUSION = 1.0  # of "sde" where nothing else is said; the others have none
 
 
 def time_grid(steps: int) -> list[float]:
@@ -136,15 +136,13 @@ def solve(
     raise ValueError(f"sampler must be one of {', '.join(SOLVERS)}, not {sampler!r}")
 
 
-def diffusion_of(sampler: Sampler, given: float | None, default: float) -> float:
-    """The diffusion that a sampler has; ValueError where one is given to a sampler that can't have any."""
-    if sampler not in STOCHASTIC:
-        if given:
-            raise ValueError(f"diffusion goes with sampler {' or '.join(STOCHASTIC)}, not {sampler}")
-        return 0.0
+def diffusion_of(sampler: Sampler, given: float | None) -> float:
+    """The diffusion that is given, or the sampler's own; ValueError where it is given to one that can't have any."""
+    if given and sampler not in STOCHASTIC:
+        raise ValueError(f"diffusion goes with sampler {' or '.join(STOCHASTIC)}, not {sampler}")
     if given is not None:
         return given
-    return default or (SDE_DIFFUSION if sampler == "sde" else 0.0)
+    return SDE_DIFFUSION if sampler == "sde" else 0.0
 
 
 def choose(settings: Mapping[str, Any], sampler: Sampler, solver: Solver) -> Sampler:

@@ -77,8 +77,9 @@ def way_of(
         least, most = bundle.generator_weights
         spread = 0.0
     else:
-        wanted = None if diffusion is None else in_range("diffusion", diffusion, 0.0, MAX_DIFFUSION)
-        spread = sampling.diffusion_of(chosen, wanted, defaults.diffusion)
+        own = defaults.diffusion if chosen == defaults.solver else None
+        wanted = own if diffusion is None else in_range("diffusion", diffusion, 0.0, MAX_DIFFUSION)
+        spread = sampling.diffusion_of(chosen, wanted)
     start = defaults.guidance_start if guidance_start is None else guidance_start
     return Way(
         seed=in_range("seed", seed, 0, noise.MAX_SEED),

@@ -76,13 +76,16 @@ def calibrate(
     stages = choose_stages(reading, y[fitted])
     certain, share = doubtful(reading.posterior(stages))
     scores = {rule: _in_pieces(partial(scorer, rule=rule), z[:few], track, rule) for rule in RULES}
-    correct = {rule: bayes.posterior(found, p).argmax(1) == y[:few] for rule, found in scores.items()}
-    temperature = _temperature_of(bank, z[0].size)
-    temperatures = {rule: fit_temperature(found, y[:few], p) for rule, found in scores.items()}
+    own: dict[Rule, float] = {
+        rule: fit_temperature(found, y[:few], p) for rule, found in scores.items() if rule != "denoising"
+    }
+    posteriors = {rule: bayes.posterior(found, p, own.get(rule, 1.0)) for rule, found in scores.items()}
+    correct = {rule: found.argmax(1) == y[:few] for rule, found in posteriors.items()}
+    temperature = _temperature_of(bank, z[0].size)  # of denoising, by which its fitted weights are multiplied
     return {
         "rule": choose_rule(correct),
         "likelihood_steps": LIKELIHOOD_STEPS,
-        "temperatures": temperatures | {"denoising": temperature},
+        "temperatures": {**own, "denoising": temperature},
         "bank": asdict(replace(bank, weights=tuple(temperature * weight for weight in bank.weights))),
         "stages": stages,
         "settled": SETTLED,

@@ -25,6 +25,7 @@ from training.paths import checkpoint_path, log_path
 
 FORMAT = 1
 MAY_BE_NONE = ("n_heads", "dim4", "n_blocks", "numbers", "frequencies", "sieve")  # of a network's arguments
+MOST = 10_000  # of any argument: more would take long to be found too large
 NETWORKS: dict[str, type[nn.Module]] = {
     network.__name__: network for network in (AutoEncoder, VarAutoEncoder, Flow, Generator, Classifier)
 }
@@ -98,10 +99,15 @@ def promote(dataset_key: str, name: str) -> Path:
 
 def adopt(other_key: str, dataset_key: str, name: str) -> Path:
     """Make another data set's main checkpoint this one's dev checkpoint, with its log; returns its path."""
-    source = checkpoint_path(other_key, "main", name)
-    if not source.is_file():
-        raise CheckpointError(f"there is no checkpoint {source}: train {other_key} first")
-    return _copy(source, checkpoint_path(dataset_key, "dev", name))
+    return _copy(main_of(other_key, name), checkpoint_path(dataset_key, "dev", name))
+
+
+def main_of(key: str, name: str) -> Path:
+    """Where a data set's main checkpoint lies; CheckpointError where there is none."""
+    path = checkpoint_path(key, "main", name)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}: train {key} first")
+    return path
 
 
 def goes_on_from(other_key: str, dataset_key: str, name: str) -> bool:
@@ -135,8 +141,8 @@ def parse_argument(parameter: inspect.Parameter, text: str) -> int | str:
     except ValueError:
         raise ValueError(f"--{parameter.name} is a whole number, not {text!r}") from None
     least = 0 if parameter.name in MAY_BE_NONE else 1
-    if value < least:
-        raise ValueError(f"--{parameter.name} is at least {least}, not {value}")
+    if not least <= value <= MOST:
+        raise ValueError(f"--{parameter.name} is {least} to {MOST}, not {value}")
     return value
 
 

@@ -33,7 +33,6 @@ class Drawing(nn.Module):
         """
         way, flow = self.sampler, self.flow
         guidance = way.weight if weight is None else weight
-        spread = sampling.diffusion_of(way.sampler, None, way.diffusion)
 
         @cache
         def field(t: float) -> Callable[[Tensor], Tensor]:
@@ -45,7 +44,7 @@ class Drawing(nn.Module):
             return more_noise(step).flatten(1)
 
         states = sampling.solve(
-            way.sampler, lambda x, t: field(t)(x), noise.flatten(1), way.times(), spread, flat_noise
+            way.sampler, lambda x, t: field(t)(x), noise.flatten(1), way.times(), way.spread, flat_noise
         )
         latents = sampling.last(states).unflatten(1, flow.latent_shape)
         return self.autoencoder.decode(flow.unstandardise(latents))

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from runtime.sampling import Solver, time_grid
+from runtime.sampling import Solver, diffusion_of, time_grid
 from training.rounding import Bits
 
 Precision = Literal["float32", "bfloat16"]
@@ -22,7 +22,12 @@ class Sampling:
     steps: int = 4
     weight: float = 1.3
     guidance_start: float = 0.0
-    diffusion: float = 0.0
+    diffusion: float | None = None  # the solver's own, where None
+
+    @property
+    def spread(self) -> float:
+        """The diffusion that it has."""
+        return diffusion_of(self.sampler, self.diffusion)
 
     def times(self) -> list[float]:
         """The solver's."""

@@ -88,26 +88,22 @@ class Run:
         self.identity = json.loads(json.dumps(self.identity | self.options.described()))
         if not parallel.is_first():
             self.report = lambda line: None
-        if self.initial is not None:  # which, when this run is resumed, may be what it has itself written
-            own = self.options.resume and not self._different(self.initial)
-            self.facts["before"] = self.initial.get("before") if own else self.initial
+        if self.initial is not None:
+            self.facts["before"] = self.initial
 
     def is_complete(self) -> bool:
         """Whether this very run is to be resumed and has come to its end before, or even another went on from it.
 
-        Then it says so.
+        Then it says so. One that has left a snapshot has not: it may go on from what an equal one had come to.
         """
-        if not self.options.resume or not self.checkpoint.is_file():
+        if not self.options.resume or not self.checkpoint.is_file() or self._was_interrupted():
             return False
         description: dict[str, Any] | None = checkpoints.load(self.checkpoint, nn.Module).description
-        last = True
         while description is not None:
             if description.get("complete", False) and not self._different(description):
                 self.report(f"{self.checkpoint} is complete")
-                if last and self._has_snapshot():
-                    self._forget_snapshot()  # it was killed as it ended
                 return True
-            description, last = description.get("before"), False
+            description = description.get("before")
         return False
 
     def state(self) -> dict[str, Any] | None:
@@ -122,6 +118,9 @@ class Run:
         different = self._different(state["identity"])
         if different:
             raise ToolkitError(f"the interrupted training had {different}: repeat its flags, or leave out --resume")
+        for run, before in zip((self, *self.beside), state["before"], strict=True):
+            if before is not None:  # what the dev checkpoint holds now may be this run's own
+                run.facts["before"] = before
         self._log = log_path(self.checkpoint).read_text().splitlines()[: state["epoch"]] if state["epoch"] else []
         self.report(f"going on after epoch {state['epoch']}")
         return state
@@ -154,7 +153,7 @@ class Run:
         for run in (self, *self.beside):
             kept = checkpoints.load(run.checkpoint, nn.Module)
             run.save(kept.network, kept.description["last_epoch"], complete=True)
-        self._forget_snapshot()
+        snapshot_path(self.checkpoint).unlink(missing_ok=True)
 
     def save(self, network: nn.Module, record: dict[str, Any], complete: bool) -> None:
         """Write the checkpoint with the description of its training."""
@@ -165,16 +164,13 @@ class Run:
         checkpoints.save(Checkpoint(network, self.arguments, description), self.checkpoint)
 
     def _write_snapshot(self, state: dict[str, Any]) -> None:
-        snapshots.write(snapshot_path(self.checkpoint), {"identity": self.identity, **state})
+        before = [run.facts.get("before") for run in (self, *self.beside)]
+        snapshots.write(snapshot_path(self.checkpoint), {"identity": self.identity, "before": before, **state})
 
-    def _has_snapshot(self) -> bool:
-        """Whether there is a snapshot, and not that of a run that goes on from this one."""
+    def _was_interrupted(self) -> bool:
+        """Whether there is a snapshot of this very run."""
         path = snapshot_path(self.checkpoint)
-        return parallel.is_first() and path.is_file() and not self._different(snapshots.read(path)["identity"])
-
-    def _forget_snapshot(self) -> None:
-        if parallel.is_first():
-            snapshot_path(self.checkpoint).unlink(missing_ok=True)
+        return path.is_file() and not self._different(snapshots.read(path)["identity"])
 
     def _different(self, before: dict[str, Any]) -> str:
         """The first thing in which another run's identity differs, in words."""

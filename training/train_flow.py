@@ -50,6 +50,8 @@ def train_flow(task: Task, kind: str, latents_path: Path, objective: FlowObjecti
     encoded = latents.load(latents_path, task.dataset)
     options, train = task.options, encoded.parts["train"]
     with_images = takes_autoencoder(objective, options, given.classifier is not None)
+    if (encoded.parts["train"].log_variance is not None) != (kind == "vae"):
+        raise CheckpointError(f"{latents_path} are not latents of the {kind}: give the right --autoencoder")
     _check(given, latents_path, encoded.encoder_sha256, with_images)
     frequencies = _frequencies(train.labels, len(task.dataset.classes))
     run = _run(task, kind, objective, given, encoded, frequencies)

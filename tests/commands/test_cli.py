@@ -188,7 +188,7 @@ def test_no_arguments_are_a_wish_for_help(tmp_path):
 
 
 def test_names_with_spaces_are_classes(tmp_path):
-    run("generate --dataset FashionMNIST --labels 'ankle boot' 'Bag 0' --num 3 --output a.npz", tmp_path)
+    run("generate --dataset FashionMNIST --labels 'ankle boot,Bag 0' --num 3 --output a.npz", tmp_path)
     with np.load(tmp_path / "a.npz") as archive:
         assert archive["labels"].tolist() == [9, 8, 0]
 

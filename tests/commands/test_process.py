@@ -1,8 +1,18 @@
+import os
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from commands import test
+from commands.models import Choice
+from runtime.datasets import find
+from tests.command_line import PROJECT
+
+CLI = PROJECT / "cli.py"
 
 START = """
 import os, signal, threading, time
@@ -31,3 +41,28 @@ def test_a_process_that_is_to_end_is_told_until_it_hears(body):
     result = subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True)
     assert result.returncode == 128 + signal.SIGTERM
     assert not result.stderr
+
+
+def test_a_path_that_the_terminal_can_not_show_is_said_all_the_same(tmp_path):
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "字.png")
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    result = subprocess.run(
+        [sys.executable, CLI, "classify", "字.png"], cwd=tmp_path, env=environment, capture_output=True, check=True
+    )
+    assert result.stdout.startswith(rb"\u5b57.png: ")
+
+
+def test_a_process_without_standard_error_draws(tmp_path):
+    words = f'exec "{sys.executable}" "{CLI}" generate --height 1 --width 1 --output page.png 2>&-'
+    subprocess.run(["sh", "-c", words], cwd=tmp_path, check=True)
+    assert (tmp_path / "page.png").is_file()
+
+
+def test_what_was_measured_is_said_where_its_picture_can_not_be_written(root, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(test.pictures, "save_png", full)
+    with pytest.raises(OSError, match="no space"):
+        test.test(Choice(find("MNIST", size="tiny")), root, None, 100, tmp_path / "a.png", [], as_json=False)
+    assert capsys.readouterr().out.startswith("accuracy ")

@@ -7,6 +7,7 @@ import torch
 from commands import recipe, recipe_files
 from runtime.errors import DataError
 from tests.recipes import TINY, run
+from training.checkpoints import CheckpointError
 
 CLASSIFIER = TINY[TINY.index("[classifier]") : TINY.index("[flow]")]
 
@@ -26,9 +27,20 @@ def test_unknown_recipes_list_the_known(folder):
         recipe.run_recipe("huge", folder, None, torch.device("cpu"), 0, True)
 
 
+def test_a_model_to_go_on_from_is_missed_before_anything_is_trained(folder, root):
+    a, b = TINY.index("[flow]"), TINY.index("[[flow_stages]]")
+    (folder / "tiny.toml").write_text(f'{TINY[:a]}[flow]\nfrom = "MNIST-none"\n{TINY[b:]}')
+    with pytest.raises(CheckpointError, match=r"no checkpoint .*MNIST-none.main.vae-flow"):
+        run(root, promote=False)
+    assert not (folder / "checkpoints").exists()
+
+
 def test_a_recipe_may_be_any_file(folder, root):
     (folder / "tiny.toml").rename(folder / "sub.toml")
     assert "--promote" in run(root, promote=False, name=str(folder / "sub.toml"))
+
+
+STAGE = "[[flow_stages]]\nname = 'more'\ntotal_epochs = 1\n"
 
 
 @pytest.mark.parametrize(
@@ -53,9 +65,18 @@ def test_a_recipe_may_be_any_file(folder, root):
         ('name = "tuning"', "", "flow_stages: lacks name"),
         ("weight = 1.2", "wait = 1.2", "flow_stages: sampler: has 'wait'"),
         ("[[generator_stages]]", "[generator_stages]", "generator_stages: is no list"),
-        ("sieve = 3", "sieve = -3", "flow: network: sieve: .*at least 0"),
+        ("sieve = 3", "sieve = -3", "flow: network: sieve: .*is 0 to"),
         ("[export]", "[export]\nstep = 3", "export: has 'step'"),
-        ("weight = 1.5", "weight = 9", "export: weight: a generator has 0.5 to 3"),
+        ("alpha = 0.5", f"lr = 1{400 * '0'}", "autoencoder: lr: .* too large"),
+        ("alpha = 0.5", f"lr = 1{5000 * '0'}", "damaged"),
+        ("alpha = 0.5", f"lr = {5000 * '['}", "damaged"),
+        ("[flow]", '[flow]\nfrom = "MNIST-none"', "flow: .* is not trained: leave out batch_size"),
+        ("weight = 1.5", "weight = 9", "export: a generator has a guidance weight of 0.5 to 3"),
+        ("[distillation]", "[distillation.sampler]\nweight = 4\n[distillation]", "distillation: a generator has"),
+        ("[distillation]", "[distillation.sampler]\ndiffusion = 1\n[distillation]", "distillation: sampler: has 'diff"),
+        ("[distillation]", f"{STAGE}{STAGE}[distillation]", "flow_stages: two of them are the same"),
+        ("milestones = [1]", "class_weight = 0.5", "flow: --class-weight is for a flow that has learnt"),
+        ("[distillation]", f"{STAGE}shift = 1\n[distillation]", "flow_stages: --shift changes the images"),
         ("weight = 1.2", 'sampler = "dpmpp"', "flow_stages: diffusion goes with"),
         ("alpha = 0.5", "pairs = 3", "autoencoder: has 'pairs'"),
         ("alpha = 0.5", "initial_share = 0.5", "autoencoder: has 'initial_share'"),

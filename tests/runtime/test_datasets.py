@@ -31,8 +31,21 @@ def test_class_names():
     assert (byclass[10], byclass[35], byclass[36], byclass[61]) == ("A", "Z", "a", "z")
     assert datasets.find("EMNIST", "bymerge").classes[36:] == tuple("abdefghnqrt")
     assert datasets.find("MNIST", "byclass").key == "MNIST"
-    with pytest.raises(ValueError, match="EMNIST-balanced"):
-        datasets.find("EMNIST", "letters")
+    for wrong, known in (("EMNIST", "letters"), "balanced"), (("EMNIST", "byclass", "huge"), "nano"), (("K",), "MNIST"):
+        with pytest.raises(ValueError, match=known):
+            datasets.find(*wrong)
+
+
+def test_another_part_is_refused(root):
+    with pytest.raises(ValueError, match="validation"):
+        datasets.load(datasets.find("MNIST"), root, "val")
+
+
+def test_an_array_of_no_elements_that_can_not_be_is_refused(tmp_path):
+    path = tmp_path / "images"
+    path.write_bytes(b"\x00\x00\x08\x03" + np.array([0, 2**32 - 1, 2**32 - 1], ">u4").tobytes())
+    with pytest.raises(DataError, match="damaged"):
+        datasets.read_idx(path)
 
 
 def test_emnist_is_upright(root):

@@ -56,6 +56,23 @@ def test_other_modes_are_made_grey(tmp_path, digit):
     np.testing.assert_allclose(pictures.read_picture(tmp_path / "p.gif"), digit, atol=1)
 
 
+def test_floats_of_0_and_1_are_black_and_white(tmp_path, digit):
+    path = save((digit > 127).astype(np.float32), tmp_path / "a.tif")
+    np.testing.assert_array_equal(pictures.read_picture(path), np.where(digit > 127, 255, 0))
+
+
+def test_another_way_to_invert_is_refused(tmp_path, digit):
+    path = save(digit, tmp_path / "a.png")
+    for invert in (True, "Yes"):
+        with pytest.raises(ValueError, match="auto, yes, no"):
+            pictures.read_picture(path, invert)
+
+
+def test_a_name_too_long_for_a_file_is_no_picture(tmp_path):
+    with pytest.raises(DataError, match="no picture"):
+        pictures.read_picture(tmp_path / ("a" * 300 + ".png"))
+
+
 def test_values_that_are_no_picture_are_refused(tmp_path):
     for value in (np.nan, -1.0, 1e6):
         with pytest.raises(DataError, match=r"bad\.tif"):

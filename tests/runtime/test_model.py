@@ -147,6 +147,9 @@ def test_float_images_are_taken(shipped):
         ({"labels": [1], "weight": math.nan}, "weight"),
         ({"labels": [1], "weight": -0.1}, "weight"),
         ({"labels": [1], "weight": math.inf}, "weight"),
+        ({"labels": [1], "weight": 10**400}, "weight"),
+        ({"labels": [1], "weight": True}, "weight"),
+        ({"labels": [1], "weight": "2"}, "weight"),
         ({"labels": [1], "diffusion": math.nan}, "diffusion"),
         ({"labels": [1], "diffusion": 10.1}, "diffusion"),
         ({"labels": [1], "guidance_start": 1.1}, "guidance_start"),
@@ -198,9 +201,10 @@ def test_wrong_streams_and_rules_are_refused(gaussian):
         {"num": 1.5},
         {"num": True},
         {"num": 1, "batch_size": 1.5},
+        {"num": 300, "first": 2**40},
         {"num": 1, "weight": math.nan},
     ):
-        with pytest.raises(ValueError, match=r"num|weight|batch_size|labels"):
+        with pytest.raises(ValueError, match=r"num|weight|batch_size|labels|first"):
             gaussian.stream(**arguments)
     with pytest.raises(ValueError, match="rule"):
         gaussian.classify(np.zeros((1, 28, 28), np.uint8), rule="guess")

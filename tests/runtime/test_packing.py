@@ -1,5 +1,8 @@
+import gc
 import io
 import lzma
+import multiprocessing
+import os
 import tarfile
 
 import numpy as np
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 
 import runtime
 from runtime import bundle as bundles
+from runtime import packing
 from runtime.errors import BundleError
 from tests.damage import damaged
 
@@ -129,3 +133,25 @@ def test_what_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     path.write_bytes(archive(**{"manifest.json": bytes(1 << 25)}))
     with pytest.raises(BundleError, match="16 MB"):
         bundles.read(path)
+
+
+def test_what_is_unpacked_goes_with_its_model_at_once(packed):
+    model = runtime.load(packed)
+    folder = model.bundle.graph("encoder.onnx").parent
+    assert folder.is_dir()
+    gc.disable()  # nothing is left to be found later
+    try:
+        model.encode(np.zeros((1, 28, 28), np.uint8))
+        del model
+        assert not folder.exists()
+    finally:
+        gc.enable()
+
+
+def test_a_forked_process_leaves_what_its_parent_unpacked(packed):
+    bundle = bundles.read(packed)
+    folder = bundle.graph("encoder.onnx").parent
+    child = multiprocessing.get_context("fork").Process(target=packing._remove, args=(folder, os.getpid()))
+    child.start()
+    child.join()
+    assert folder.is_dir()

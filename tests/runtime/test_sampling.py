@@ -89,8 +89,9 @@ def test_diffusion_needs_noise(sampler):
 
 
 def test_diffusion_of_samplers():
-    assert sampling.diffusion_of("sde", None, 0.0) == 1
-    assert sampling.diffusion_of("sde", None, 0.5) == sampling.diffusion_of("heun", None, 0.5) == 0.5
-    assert sampling.diffusion_of("heun", None, 0.0) == sampling.diffusion_of("ode", None, 0.5) == 0
+    assert sampling.diffusion_of("sde", None) == 1
+    assert sampling.diffusion_of("sde", 0.5) == sampling.diffusion_of("heun", 0.5) == 0.5
+    assert sampling.diffusion_of("sde", 0.0) == sampling.diffusion_of("heun", None) == 0
+    assert sampling.diffusion_of("ode", None) == sampling.diffusion_of("ode", 0.0) == 0
     with pytest.raises(ValueError, match="sde or heun"):
-        sampling.diffusion_of("dpmpp", 1.0, 0.0)
+        sampling.diffusion_of("dpmpp", 1.0)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from runtime import bayes
 from tests.gaussian import gaussian_flow
 from training import calibration, stages
 
@@ -36,6 +37,24 @@ def test_calibration_is_what_a_manifest_holds():
     assert found.keys() == calibration.UNCALIBRATED.keys() | {"least_log_density", "stages"}
     assert found["rule"] in found["validation"]["accuracy"]
     assert len(found["bank"]["weights"]) == len(found["bank"]["times"]) == calibration.PAIRS
+
+
+def test_rules_are_compared_by_the_posteriors_that_a_bundle_gives():
+    flow, prior = gaussian_flow(), np.array([0.91, *[0.01] * 9])
+    for parameter in flow.parameters():  # so that classes differ
+        torch.nn.init.normal_(parameter)
+    labels = np.random.default_rng(0).choice(10, 200, p=prior)
+    latents = torch.randn(200, *flow.latent_shape, generator=torch.Generator().manual_seed(0))
+    found = calibration.calibrate(flow, latents, torch.from_numpy(labels), prior.tolist(), pairs=2)
+    scorer = calibration._scorer(flow, 10, calibration.plain_bank(2))
+    for rule in ("ode", "likelihood"):
+        scores, temperature = (
+            scorer(latents[: found["validation"]["images"]].numpy(), rule),
+            found["temperatures"][rule],
+        )
+        right = bayes.posterior(scores, prior, temperature).argmax(1) == labels[: len(scores)]
+        assert found["validation"]["accuracy"][rule] == right.mean()
+        assert right.mean() != (bayes.posterior(scores, prior).argmax(1) == labels[: len(scores)]).mean()
 
 
 def test_the_cheapest_rule_that_is_not_clearly_worse_is_chosen():

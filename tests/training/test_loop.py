@@ -1,5 +1,6 @@
 import json
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,10 +29,10 @@ def test_learning_rate_follows_milestones_or_a_cosine():
 class Training:
     """A tiny autoencoder that learns to give white images, with noise in its loss."""
 
-    def __init__(self, folder, **more):
+    def __init__(self, folder, initial=None, **more):
         options = Options(**{"lr": 0.05, "total_epochs": 4, "batch_size": 16, "ema_decay": 0.9, **more})
         self.path = folder / "autoencoder.safetensors"
-        self.run = Run(self.path, {"dataset": "none"}, TINY, options, lambda line: None)
+        self.run = Run(self.path, {"dataset": "none"}, TINY, options, lambda line: None, initial=initial)
 
     def losses(self, model, batch):
         return {"loss": (model.decode(model.encode(batch[0])[0]) - torch.rand_like(batch[0])).square().mean()}
@@ -108,17 +109,35 @@ def test_a_run_is_resumed_that_had_written_its_first_weights_and_no_snapshot_wit
 
 
 def test_a_run_that_was_killed_as_it_ended_leaves_no_snapshot_to_the_next(tmp_path, monkeypatch):
-    def killed(run):
-        raise KeyboardInterrupt
+    training, unlink = Training(tmp_path), Path.unlink
 
-    training = Training(tmp_path)
+    def killed(path, **more):
+        if path == snapshot_path(training.path):
+            raise KeyboardInterrupt
+        unlink(path, **more)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_forget_snapshot", killed)
+        patch.setattr(Path, "unlink", killed)
         with pytest.raises(KeyboardInterrupt):
             training.start()
-    assert snapshot_path(training.path).is_file()
-    assert Training(tmp_path, resume=True).run.is_complete()
+    weights = checkpoints.load(training.path, AutoEncoder).network.state_dict()
+    again = Training(tmp_path, resume=True).start()
+    torch.testing.assert_close(again.network.state_dict(), weights, rtol=0, atol=0)
+    assert again.description["complete"]
     assert not snapshot_path(training.path).exists()
+
+
+@pytest.mark.parametrize("steps", [0, 6])
+def test_a_run_that_goes_on_from_an_equal_one_is_resumed(tmp_path, steps):
+    first = Training(tmp_path).start().description
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path, initial=first).start(fails_after=steps)
+    found = checkpoints.load(Training(tmp_path).path, AutoEncoder).description
+    resumed = Training(tmp_path, initial=found, resume=True)
+    assert not resumed.run.is_complete()
+    description = resumed.start().description
+    assert description["complete"]
+    assert description["before"] == first
 
 
 def test_a_complete_run_leaves_the_snapshot_of_the_next(tmp_path):

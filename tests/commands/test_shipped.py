@@ -1,5 +1,6 @@
 """What ships, beside the checkpoints and recipes that it comes from."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,15 @@ import pytest
 import torch
 
 from commands import recipe_files
+from commands.options import SAMPLING
 from runtime import bundle as bundles
 from runtime import places
 from training import checkpoints, paths
 from training.flows import Flow
+from training.generators import Generator
+from training.options import DRAWING_WEIGHTS, FlowObjective, Options
+
+DEFAULTS = {**asdict(FlowObjective()), **Options().described()}  # of what older trainings do not say
 
 
 @pytest.mark.parametrize("name", places.shipped())
@@ -43,13 +49,19 @@ def test_a_shipped_bundle_is_as_its_recipe_says(name):
     for key, value in wanted["export"].items():
         assert getattr(shipped.defaults, key) == value or (not flow and key != "weight")
     first, further = ("flow", "flow_stages") if flow else ("distillation", "generator_stages")
-    trainings = [provenance["flow" if flow else "generator"]]
+    shipped_checkpoint = paths.checkpoint_path(name, "main", "vae-generator")
+    trainings = [provenance["flow"] if flow else checkpoints.load(shipped_checkpoint, Generator).description]
     while "before" in trainings[-1]:
         trainings.append(trainings[-1]["before"])
     stages = _stages(wanted, first, further)
     for table, training in zip(stages[::-1], trainings, strict=True):
-        assert training["total_epochs"] == table["total_epochs"]
-        assert not flow or training["lr"] == table["lr"]
+        told = {**table, "classifier_version": bool(table.get("classifier_version"))}
+        found = {**DEFAULTS, **training, "classifier_version": bool(training.get("learns_from"))}
+        for key in told.keys() - {"name", "network", "sampler"}:
+            assert (key, found[key]) == (key, told[key])
+        if not flow or any(table.get(name) for name in DRAWING_WEIGHTS):
+            way = {name: wanted["export"][name] for name in SAMPLING if name in wanted["export"]}
+            assert training["sampler"].items() >= (way | table.get("sampler", {})).items()
     if not flow:
         return
     autoencoder = recipe_files.read(wanted["autoencoder"].get("from", name))["autoencoder"]

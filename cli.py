@@ -85,7 +85,7 @@ def encode_dataset(**given: Any) -> None:
 
 @cli.command()
 @flags.dataset_options
-@flags.model_options
+@flags.version_options
 @flags.autoencoder_version_option
 @own.export_options
 @flags.solver_options(dict.fromkeys(flags.SAMPLING), "what the model was finished with")

@@ -40,7 +40,7 @@ class Choice:
             kind=flags.pop("model"),
             version=flags.pop("model_version"),
             autoencoder_version=flags.pop("autoencoder_version", "main"),
-            device=flags.pop("device"),
+            device=flags.pop("device", "auto"),
             threads=flags.pop("threads", DEFAULT_THREADS),
         )
 

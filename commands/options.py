@@ -104,6 +104,11 @@ def data_options(command: Command) -> Command:
 
 def model_options(command: Command) -> Command:
     """--model, --model-version and --device: which model, run on what."""
+    return version_options(device_option(command))
+
+
+def version_options(command: Command) -> Command:
+    """--model and --model-version: which model."""
     return all_of(
         command,
         click.option(
@@ -117,7 +122,6 @@ def model_options(command: Command) -> Command:
             default="main",
             help="dev is the last training's checkpoint.",
         ),
-        device_option,
     )
 
 

@@ -199,7 +199,16 @@ def _tables(one: Convert) -> Convert:
     def convert(tables: Any) -> list[dict[str, Any]]:
         if not isinstance(tables, list):
             raise DataError("is no list of tables, [[...]]")
-        return [one(table) for table in tables]
+        return [numbered(number, table) for number, table in enumerate(tables, 1)]
+
+    def numbered(number: int, table: Any) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = one(table)
+        except click.UsageError as error:
+            raise DataError(f"number {number}: {error.message}") from error
+        except DataError as error:
+            raise DataError(f"number {number}: {error}") from error
+        return found
 
     return convert
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
     if path.exists() and not path.is_file():
         raise OSError(errno.EEXIST, "is there and no file", str(path))
-    aside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}{suffix}")
+    aside = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}{suffix}")
     try:
         yield aside
         aside.replace(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
@@ -16,13 +16,14 @@ from runtime.noise import MAX_SEED
 from runtime.sampling import SAMPLERS, SOLVERS, diffusion_of
 from runtime.sessions import MAX_THREADS
 from runtime.settings import MAX_DIFFUSION, MAX_STEPS, MAX_WEIGHT, Way, way_of
+from training.options import Bits
 from training.paths import KINDS, VERSIONS
 
 # Those of runtime.settings.Sampling.
 SAMPLING = ("sampler", "weight", "guidance_start", "diffusion", "steps")
 FOLDER = click.Path(path_type=Path, file_okay=False)
 THREADS = click.IntRange(1, MAX_THREADS)
-BITS = ("int8", "int5", "int4")  # of stored weights, as training.rounding, which imports torch, has them
+BITS = get_args(Bits)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 

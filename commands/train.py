@@ -17,7 +17,7 @@ from commands.data import ensure_data
 from commands.models import default_kind
 from commands.options import SAMPLING
 from commands.progress import note, track
-from commands.training_options import RUN, TRAINING, check_together
+from commands.training_options import RUN, check_together
 from runtime.datasets import Dataset, find
 from runtime.errors import ToolkitError
 from runtime.tracking import untracked
@@ -78,8 +78,14 @@ class Training:
             network=network,
             initial=given["model_version"],
             sampler=Sampling(**{name: given[name] for name in SAMPLING}),
-            **{name: given[name] for name in TRAINING},
+            **{name: given[name] for name in cls._of_flags()},
         )
+
+    @classmethod
+    def _of_flags(cls) -> list[str]:
+        """The fields that are flags of `train` as they are."""
+        others = {"dataset", "options", "network", "initial", "sampler"}
+        return [each.name for each in fields(cls) if each.name not in others]
 
     @property
     def flow_objective(self) -> FlowObjective:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import asdict, fields
+from typing import Any, get_args
 
 import click
 
 from commands.options import BITS, THREADS, Command, Number, all_of, latents_option
+from training.options import DRAWING_WEIGHTS, FlowObjective, GeneratorObjective, Options, Precision, Sampling
 from training.paths import CLASSIFIER, KINDS, VERSIONS
 
-# Weights of what drawn images lose, as training.options.DRAWING_WEIGHTS has them.
-DRAWING = ("frechet_weight", "kernel_weight", "reading_weight", "adversarial_weight")
-# Flags of `train` that are fields of training.options.Options.
-RUN = (
-    "lr", "total_epochs", "batch_size", "milestones", "gamma", "ema_decay", "initial_share",
-    "precision", "compile", "quantize", "clip", "shift", "distort", "patience", "resume", "seed", "num_workers",
-)  # fmt: skip
-# And those that are fields of commands.train.Training as they are.
-TRAINING = (
-    "root", "model", "alpha", "class_weight", "autoencoder", "latents", "sample_latents", "pairs", *DRAWING, "judges",
-    "regression_weight", "teacher_version", "classifier_version",
-)  # fmt: skip
+# Flags of `train` that are fields of Options.
+RUN = tuple(each.name for each in fields(Options) if each.name != "device")
 
 # Flags of `train` that not all models take, by those that do.
 OF_SOME = {
@@ -30,11 +22,10 @@ OF_SOME = {
     (*KINDS, "flow", CLASSIFIER): ("shift", "distort"),
     ("flow",): ("sample_latents", "pairs", "classifier_version", "latents", "diffusion"),
     ("generator",): ("regression_weight", "teacher_version"),
-    ("flow", "generator"): ("autoencoder", *DRAWING, "judges", "sampler", "weight", "guidance_start", "steps"),
+    ("flow", "generator"): ("autoencoder", *DRAWING_WEIGHTS, "judges", "sampler", "weight", "guidance_start", "steps"),
 }
 TAKEN_BY = {name: models for models, names in OF_SOME.items() for name in names}
-# Of training.options.Sampling, which imports torch.
-SAMPLER = {"sampler": "heun", "steps": 4, "weight": 1.3, "guidance_start": 0.0, "diffusion": None}
+SAMPLER = asdict(Sampling())  # flags that say how images are drawn, with their defaults
 MODELS = (*KINDS, "flow", "generator", CLASSIFIER)  # that can be trained
 
 
@@ -52,8 +43,13 @@ def training_options(command: Command) -> Command:
             type=click.Choice(VERSIONS),
             help="Go on from this checkpoint.  [default: fresh weights]",
         ),
-        click.option("--lr", type=Number(1e-8, 10), default=1e-3, help="Learning rate."),
-        click.option("--total-epochs", type=click.IntRange(1), default=10, help="Passes over the training images."),
+        click.option("--lr", type=Number(1e-8, 10), default=Options.lr, help="Learning rate."),
+        click.option(
+            "--total-epochs",
+            type=click.IntRange(1),
+            default=Options.total_epochs,
+            help="Passes over the training images.",
+        ),
         click.option(
             "--milestones",
             type=click.IntRange(1),
@@ -61,17 +57,19 @@ def training_options(command: Command) -> Command:
             metavar="EPOCH...",
             help="Epochs at which the rate is multiplied by gamma; without any it falls to 0 along a cosine.",
         ),
-        click.option("--gamma", type=Number(1e-6, 1), default=0.2, help="Factor of the rate at each of --milestones."),
+        click.option(
+            "--gamma", type=Number(1e-6, 1), default=Options.gamma, help="Factor of the rate at each of --milestones."
+        ),
         click.option(
             "--ema-decay",
             type=Number(0, 0.99999),
-            default=0.999,
+            default=Options.ema_decay,
             help="Decay of the moving average of weights, which is what is saved.",
         ),
         click.option(
             "--initial-share",
             type=Number(0, 1),
-            default=0.0,
+            default=Options.initial_share,
             help="Share of the weights of --model-version in those that are saved.",
         ),
         _weight(
@@ -97,7 +95,7 @@ def training_options(command: Command) -> Command:
         click.option(
             "--pairs",
             type=click.IntRange(1, 1000),
-            default=64,
+            default=FlowObjective.pairs,
             help="Pairs of time and noise by which a flow classifies.",
         ),
         _weight(
@@ -122,14 +120,14 @@ def training_options(command: Command) -> Command:
         click.option(
             "--judges",
             type=click.IntRange(1, 8),
-            default=1,
+            default=FlowObjective.judges,
             help="Networks of --frechet-weight, --kernel-weight and --reading-weight, and critics of "
             "--adversarial-weight; the mean of each counts.",
         ),
         _weight(
             "--regression-weight",
             "Weight of how far a generator's images are from those that the sampler draws from the same noise.",
-            default=1.0,
+            default=GeneratorObjective.regression_weight,
         ),
         click.option(
             "--teacher-version",
@@ -149,8 +147,8 @@ def training_options(command: Command) -> Command:
         ),
         click.option(
             "--precision",
-            type=click.Choice(["float32", "bfloat16"]),
-            default="float32",
+            type=click.Choice(get_args(Precision)),
+            default=Options.precision,
             help="Of matrix products and convolutions in training; weights stay float32.",
         ),
         click.option("--compile", is_flag=True, help="Run the network and its losses through torch.compile."),
@@ -162,26 +160,26 @@ def training_options(command: Command) -> Command:
         click.option(
             "--clip",
             type=Number(0, 1e6),
-            default=0.0,
+            default=Options.clip,
             help="Norm to which longer gradients are shortened; 0: none are.",
         ),
         click.option(
             "--shift",
             type=click.IntRange(0, 27),
-            default=0,
+            default=Options.shift,
             help="Move training images at random, by up to so many pixels: those that an autoencoder or a classifier "
             "learns, or by which a flow learns to classify.",
         ),
         click.option(
             "--distort",
             type=Number(0, 1),
-            default=0.0,
+            default=Options.distort,
             help="Turn the same images at random, by up to so many radians, and shear and scale them by as much.",
         ),
         click.option(
             "--patience",
             type=click.IntRange(0),
-            default=0,
+            default=Options.patience,
             help="Stop after so many epochs without a better validation loss, and keep the best; 0: never.",
         ),
         click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
@@ -203,8 +201,8 @@ def check_together(given: Mapping[str, Any], model: str, going_on: bool) -> None
         _check_flow(given, going_on)
     if given.get("initial_share") and not going_on:
         raise click.UsageError("--initial-share is of the weights of --model-version: give that, too.")
-    if given.get("judges", 1) > 1 and not any(given.get(name) for name in DRAWING):
-        weights = " and ".join(f"--{name.replace('_', '-')}" for name in DRAWING)
+    if given.get("judges", 1) > 1 and not any(given.get(name) for name in DRAWING_WEIGHTS):
+        weights = " and ".join(f"--{name.replace('_', '-')}" for name in DRAWING_WEIGHTS)
         raise click.UsageError(f"--judges are of {weights}: give one of these, too.")
     if given.get("classifier_version") and not given.get("class_weight"):
         raise click.UsageError("--classifier-version says where classes are learnt from: give --class-weight, too.")
@@ -212,7 +210,7 @@ def check_together(given: Mapping[str, Any], model: str, going_on: bool) -> None
 
 def _check_flow(given: Mapping[str, Any], going_on: bool) -> None:
     """UsageError for what a flow learns, or draws, only once it has learnt to generate."""
-    for name in ("class_weight", *DRAWING):
+    for name in ("class_weight", *DRAWING_WEIGHTS):
         if given.get(name) and not going_on:
             flag = name.replace("_", "-")
             raise click.UsageError(f"--{flag} is for a flow that has learnt to generate: give --model-version, too.")

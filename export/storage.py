@@ -22,7 +22,8 @@ from torch import Tensor
 
 from export.graphs import Networks
 from training.blocks import Network
-from training.rounding import LEVELS, Bits, to_levels
+from training.options import Bits
+from training.rounding import LEVELS, to_levels
 
 Storage = Literal["float32", "float16", Bits]
 LEAST_ELEMENTS = 64  # of a tensor that is worth the operators

@@ -1,17 +1,18 @@
-"""How to train: what the command line and recipes say of a run, whatever the network."""
+"""How to train: what the command line and recipes say of a run, whatever the network. Importing it needs no torch."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from runtime.sampling import Solver, diffusion_of, time_grid
-from training.rounding import Bits
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["float32", "bfloat16"]
+Bits = Literal["int8", "int5", "int4"]  # of weights, see training.rounding
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,12 @@ class GeneratorObjective(DrawingObjective):
     regression_weight: float = 1.0
 
 
+def _cpu() -> torch.device:
+    import torch
+
+    return torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class Options:
     """batch_size is of the joined batch, where several processes train together.
@@ -117,7 +124,7 @@ class Options:
     distort: float = 0.0
     patience: int = 0
     resume: bool = False
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device: torch.device = field(default_factory=_cpu)
 
     @property
     def augments(self) -> bool:

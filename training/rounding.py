@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from training.blocks import Network
+from training.options import Bits
 
-Bits = Literal["int8", "int5", "int4"]
 LEVELS: dict[Bits, int] = {"int8": 127, "int5": 15, "int4": 7}  # the largest multiple
 SCALES, SLACK = 4, 0.01  # in an octave; and what float16 may add to one of them
 

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -15,11 +14,10 @@ import torch
 
 from commands import options, train, training_options
 from commands.options import BITS
-from commands.training_options import SAMPLER
 from tests.command_line import error_line, run
 from training import tensor_files
 from training.checkpoints import AUTOENCODERS
-from training.options import DRAWING_WEIGHTS, Options, Sampling
+from training.options import Options
 from training.paths import KINDS
 from training.rounding import LEVELS
 
@@ -49,24 +47,16 @@ def test_bits_that_commands_offer_are_those_that_weights_can_have():
     assert tuple(LEVELS) == BITS
 
 
-def test_weights_of_drawing_that_commands_offer_are_those_that_there_are():
-    assert training_options.DRAWING == DRAWING_WEIGHTS
-
-
 def test_autoencoders_that_commands_offer_are_those_that_there_are():
     assert tuple(AUTOENCODERS) == KINDS
-
-
-def test_a_flow_is_finished_with_the_sampler_that_help_says():
-    assert asdict(Sampling()) == SAMPLER
 
 
 def test_what_a_flag_has_by_default_a_recipe_has_too():
     command = training_options.training_options(options.batch_size_option(options.seed_option(click.Command("train"))))
     by_flag = command.make_context("train", []).params
-    for fields, names in ((Options(), training_options.RUN), (train.Training, training_options.TRAINING)):
-        for name in set(names) & set(by_flag) - {"model", "root"}:
-            assert by_flag[name] == getattr(fields, name), name
+    assert (by_flag["batch_size"], by_flag["seed"]) == (Options.batch_size, Options.seed)
+    for name in set(train.Training._of_flags()) & set(by_flag) - {"model", "root"}:
+        assert by_flag[name] == getattr(train.Training, name), name
 
 
 def test_dev_checkpoints_generate_and_test(trained, root):

@@ -11,7 +11,6 @@ from click.core import ParameterSource
 from commands import command_options as own
 from commands import options as flags
 from commands import process
-from commands import training_options as training
 from runtime import __version__
 
 
@@ -27,13 +26,19 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-@cli.command(cls=flags.VariadicCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@training.training_options
-@flags.solver_options(training.SAMPLER, "the solver's own")
-@flags.dataset_options
-@flags.data_options
-@flags.device_option
-@flags.seed_option
+def _training_options(command: click.Command) -> click.Command:
+    from commands.training_options import SAMPLER, training_options
+
+    solver = flags.solver_options(SAMPLER, "the solver's own")
+    others = (solver, flags.dataset_options, flags.data_options, flags.device_option, flags.seed_option)
+    return flags.all_of(command, training_options, *others)
+
+
+@cli.command(
+    cls=flags.VariadicCommand,
+    late=_training_options,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
 @click.pass_context
 def train(ctx: click.Context, /, **given: Any) -> None:
     """Train a network; any further --NAME VALUE goes to its constructor.
@@ -50,9 +55,10 @@ def train(ctx: click.Context, /, **given: Any) -> None:
     from commands.recipe import run_recipe
     from commands.train import Training, processes, say
     from commands.train import train as train_one
+    from commands.training_options import MODELS
 
     if (given["model"] is None) == (given["recipe"] is None):
-        raise click.UsageError(f"give --model {{{','.join(training.MODELS)}}}, or --recipe NAME.")
+        raise click.UsageError(f"give --model {{{','.join(MODELS)}}}, or --recipe NAME.")
     flags.check_solver(given)
     with processes(given["device"], given["threads"]) as device:
         if given["recipe"] is not None:
@@ -295,8 +301,10 @@ def _refuse_beside_recipe(ctx: click.Context) -> None:
 
 def _refuse_for_others(ctx: click.Context, model: str) -> None:
     """UsageError for flags that the training of other models takes."""
+    from commands.training_options import MODELS, TAKEN_BY
+
     for name in _given(ctx):
-        takers = training.TAKEN_BY.get(name, training.MODELS)
+        takers = TAKEN_BY.get(name, MODELS)
         if model not in takers:
             raise click.UsageError(f"{_flag(name)} goes with --model {' or '.join(takers)}, not {model}.")
 

@@ -16,8 +16,7 @@ from runtime.noise import MAX_SEED
 from runtime.sampling import SAMPLERS, SOLVERS, diffusion_of
 from runtime.sessions import MAX_THREADS
 from runtime.settings import MAX_DIFFUSION, MAX_STEPS, MAX_WEIGHT, Way, way_of
-from training.options import Bits
-from training.paths import KINDS, VERSIONS
+from training.paths import KINDS, VERSIONS, Bits
 
 # Those of runtime.settings.Sampling.
 SAMPLING = ("sampler", "weight", "guidance_start", "diffusion", "steps")
@@ -46,13 +45,28 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # takes an argument fr
 
 
 class VariadicCommand(click.Command):
-    """Lets options that may be repeated take several values at once: --milestones 15 20 25."""
+    """Lets options that may be repeated take several values at once: --milestones 15 20 25.
+
+    late: adds options when they are first asked for, so that other commands need not import what they are made of.
+    """
+
+    def __init__(self, *args: Any, late: Callable[[click.Command], click.Command] | None = None, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._late = late
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        if self._late is not None:
+            late, self._late = self._late, None
+            late(self)
+            self.params.reverse()  # a command, other than a function, has what is applied first before the rest
+        return super().get_params(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = self.get_params(ctx)
         repeatable = {
-            name for param in self.params if isinstance(param, click.Option) and param.multiple for name in param.opts
+            name for param in known if isinstance(param, click.Option) and param.multiple for name in param.opts
         }
-        flags = {name for param in self.get_params(ctx) for name in param.opts}
+        flags = {name for param in known for name in param.opts}
         expanded: list[str] = []
         option, values = "", 0
         for word in args:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from export.graphs import Networks
 from training.blocks import Network
-from training.options import Bits
+from training.paths import Bits
 from training.rounding import LEVELS, to_levels
 
 Storage = Literal["float32", "float16", Bits]

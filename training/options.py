@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from runtime.sampling import Solver, diffusion_of, time_grid
+from training.paths import Bits
 
 if TYPE_CHECKING:
     import torch
 
 Precision = Literal["float32", "bfloat16"]
-Bits = Literal["int8", "int5", "int4"]  # of weights, see training.rounding
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 Version = Literal["dev", "main"]
 VERSIONS: tuple[Version, ...] = get_args(Version)
+Bits = Literal["int8", "int5", "int4"]  # of weights, see training.rounding
 KINDS = ("autoencoder", "vae")  # of autoencoders
 FOLDER = Path("checkpoints")
 CLASSIFIER = "classifier"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from training.blocks import Network
-from training.options import Bits
+from training.paths import Bits
 
 LEVELS: dict[Bits, int] = {"int8": 127, "int5": 15, "int4": 7}  # the largest multiple
 SCALES, SLACK = 4, 0.01  # in an octave; and what float16 may add to one of them

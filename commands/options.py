@@ -212,7 +212,7 @@ def check_page(height: int, width: int, scale: float) -> None:
         raise click.UsageError(f"{error}.") from error
 
 
-def names_in(text: str, known: Container[str] = ()) -> list[str]:
+def names_in(text: str, known: Container[str]) -> list[str]:
     """The names in a flag's value, with commas or spaces between; UsageError where there is none.
 
     known: names in lower case that may have spaces in them.

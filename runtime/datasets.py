@@ -99,16 +99,18 @@ NAMES = ("MNIST", "EMNIST", "FashionMNIST")
 SPLITS = ("balanced", "byclass", "bymerge")
 
 
-def find(name: str, split: str = "balanced", size: Size = "base") -> Dataset:
+def find(name: str, split: str | None = "balanced", size: Size = "base") -> Dataset:
     """The data set called `name`, for models of a size; `split` counts for EMNIST only.
 
     Raises ValueError, which lists what there is.
     """
-    for asked, there in ((name, NAMES), (split, SPLITS), (size, SIZES)):
+    for asked, there in ((name, NAMES), (size, SIZES)):
         if asked not in there:
             raise ValueError(f"there is no {asked!r} among {', '.join(there)}")
-    (found,) = (each for each in DATASETS.values() if each.name == name and each.split in (None, split))
-    return replace(found, size=size)
+    for dataset in DATASETS.values():
+        if dataset.name == name and dataset.split in (None, split):
+            return replace(dataset, size=size)
+    raise ValueError(f"there is no {split!r} among {', '.join(SPLITS)}")
 
 
 def load(dataset: Dataset, root: Path | str, part: Part) -> LabelledImages:

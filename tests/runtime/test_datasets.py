@@ -31,6 +31,9 @@ def test_class_names():
     assert (byclass[10], byclass[35], byclass[36], byclass[61]) == ("A", "Z", "a", "z")
     assert datasets.find("EMNIST", "bymerge").classes[36:] == tuple("abdefghnqrt")
     assert datasets.find("MNIST", "byclass").key == "MNIST"
+    assert [datasets.find(each.name, each.split) for each in datasets.DATASETS.values()] == [
+        *datasets.DATASETS.values()
+    ]
     for wrong, known in (("EMNIST", "letters"), "balanced"), (("EMNIST", "byclass", "huge"), "nano"), (("K",), "MNIST"):
         with pytest.raises(ValueError, match=known):
             datasets.find(*wrong)

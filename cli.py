@@ -73,7 +73,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
 @cli.command("encode-dataset")
 @flags.dataset_options
 @flags.model_options
-@flags.data_options
+@flags.data_options_but("--num-workers")
 @flags.latents_option
 def encode_dataset(**given: Any) -> None:
     """Write a trained autoencoder's latents of a whole data set, which a flow trains on.
@@ -119,7 +119,7 @@ def export(**given: Any) -> None:
 @flags.sampling_options
 @own.generate_options
 @flags.seed_option
-@flags.data_options
+@flags.data_options_but("--root", "--num-workers")
 @flags.threads_option
 @click.pass_context
 def generate(ctx: click.Context, /, **given: Any) -> None:
@@ -136,7 +136,6 @@ def generate(ctx: click.Context, /, **given: Any) -> None:
     if given["as_path"] and "width" in _given(ctx):
         raise click.UsageError("--path has as many columns as steps: leave out --width.")
     choice = Choice.from_flags(given)
-    flags.drop(given, "root", "num_workers")
     settings = {key: given.pop(key) for key in ("seed", *flags.SAMPLING)}
     click.echo(generate_page(choice, settings, **given))
 
@@ -147,7 +146,7 @@ def generate(ctx: click.Context, /, **given: Any) -> None:
 @flags.model_options
 @flags.autoencoder_version_option
 @own.classify_options
-@flags.data_options
+@flags.data_options_but("--root", "--batch-size", "--num-workers")
 @flags.threads_option
 @flags.json_option
 def classify(**given: Any) -> None:
@@ -161,7 +160,6 @@ def classify(**given: Any) -> None:
     from commands.models import Choice
 
     choice = Choice.from_flags(given)
-    flags.drop(given, "root", "batch_size", "num_workers")
     click.echo(classify_files(choice, **given))
 
 
@@ -169,7 +167,7 @@ def classify(**given: Any) -> None:
 @flags.dataset_options
 @flags.model_options
 @flags.autoencoder_version_option
-@flags.data_options
+@flags.data_options_but("--num-workers")
 @own.test_options
 @flags.threads_option
 @flags.json_option
@@ -184,14 +182,13 @@ def test(**given: Any) -> None:
     from commands.test import test as test_model
 
     choice = Choice.from_flags(given)
-    flags.drop(given, "num_workers")
     click.echo(test_model(choice, **given))
 
 
 @cli.command("test-reconstruction")
 @flags.dataset_options
 @flags.model_options
-@flags.data_options
+@flags.data_options_but("--batch-size", "--num-workers")
 @flags.grid_options
 @flags.output_option(".png")
 @flags.threads_option
@@ -207,7 +204,6 @@ def test_reconstruction(**given: Any) -> None:
 
     given["autoencoder_version"] = given["model_version"]
     choice = Choice.from_flags(given)
-    flags.drop(given, "batch_size", "num_workers")
     click.echo(draw(choice, **given))
 
 
@@ -215,13 +211,13 @@ def test_reconstruction(**given: Any) -> None:
 @flags.dataset_options
 @flags.model_options
 @flags.autoencoder_version_option
-@flags.data_options
+@flags.data_options_but("--batch-size", "--num-workers")
 @flags.sampling_options
 @own.evaluate_options
 @flags.threads_option
 @flags.json_option
 def evaluate(**given: Any) -> None:
-    """Judge samples against test images, with a network trained on the real ones.
+    """Judge samples against test images, with two networks that have learnt the real ones.
 
     \b
     Example:
@@ -233,7 +229,6 @@ def evaluate(**given: Any) -> None:
 
     choice = Choice.from_flags(given)
     settings = {key: given.pop(key) for key in flags.SAMPLING}
-    flags.drop(given, "batch_size", "num_workers")
     extent = Extent(**{key: given.pop(key) for key in ("part", "seeds", "train_networks", "nearest", "record")})
     click.echo(judge(choice, settings=settings, extent=extent, **given))
 

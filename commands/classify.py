@@ -7,20 +7,43 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import numpy as np
+from numpy.typing import NDArray
 
 from commands.models import Choice, opened
+from runtime import Model
 from runtime import images as pictures
 from runtime.bayes import Rule
+from runtime.errors import DataError
 from runtime.images import Invert
 
 UNLIKE = " (unlike the training data)"
 
 
 def classify(choice: Choice, files: Sequence[Path], top: int, rule: Rule | None, invert: Invert, as_json: bool) -> str:
-    """Classify image files; returns lines for people or one JSON object."""
-    inputs = np.stack([pictures.read_picture(path, invert, choice.dataset.framing) for path in files])
-    model = opened(choice)
+    """Classify image files; returns lines for people or one JSON object.
+
+    Raises DataError for files that can't be read, once what was found of the others is printed.
+    """
+    read, inputs, refused = [], [], []
+    for path in files:
+        try:
+            inputs.append(pictures.read_picture(path, invert, choice.dataset.framing))
+            read.append(path)
+        except DataError as error:
+            refused.append(str(error))
+    if not refused:
+        return _classified(opened(choice), read, np.stack(inputs), top, rule, as_json)
+    if read:
+        click.echo(_classified(opened(choice), read, np.stack(inputs), top, rule, as_json))
+    raise DataError("; ".join(refused))
+
+
+def _classified(
+    model: Model, files: Sequence[Path], inputs: NDArray[np.uint8], top: int, rule: Rule | None, as_json: bool
+) -> str:
+    """What is said of images (N, 28, 28), of these files."""
     started = time.perf_counter()
     posterior = model.classify(inputs, rule=rule)
     seconds = time.perf_counter() - started

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from commands.options import BITS, THREADS, Command, OutputFile, all_of, grid_options, output_option
+from commands.options import BITS, THREADS, Command, NamedFile, all_of, grid_options, output_option
 from runtime.bayes import RULES
 from runtime.datasets import NAMES
 
@@ -54,7 +54,7 @@ def bench_options(command: Command) -> Command:
 
 def plot_option(what: str) -> Callable[[Command], Command]:
     """--plot, which draws something by matplotlib."""
-    return click.option("--plot", type=OutputFile(".png", ".svg"), metavar="FILE", help=f"{what}; .png or .svg.")
+    return click.option("--plot", type=NamedFile(".png", ".svg"), metavar="FILE", help=f"{what}; .png or .svg.")
 
 
 def generate_options(command: Command) -> Command:
@@ -101,7 +101,7 @@ def test_options(command: Command) -> Command:
         click.option("--rule", type=click.Choice(RULES), help="How to score classes.  [default: the bundle's]"),
         click.option(
             "--confusion",
-            type=OutputFile(".png"),
+            type=NamedFile(".png"),
             metavar="FILE",
             help="Draw the confusion matrix: rows are classes, columns what they are read as.",
         ),
@@ -133,7 +133,7 @@ def evaluate_options(command: Command) -> Command:
         ),
         click.option(
             "--nearest",
-            type=OutputFile(".png"),
+            type=NamedFile(".png"),
             metavar="FILE",
             help="Draw samples, each left of the training image nearest to it.",
         ),

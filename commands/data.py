@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,7 +36,12 @@ def ensure_data(dataset: Dataset, root: Path, parts: Sequence[Part] = datasets.P
         raise MissingDataError(f"{looked_for}; downloading needs torchvision: pip install '.[train]'")
     note(f"{looked_for}: downloading {dataset.name}")
     command = [sys.executable, "-m", "training.download", dataset.key, str(root.resolve())]
+    folder = missing[0].parent
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
     result = subprocess.run(command, cwd=PACKAGES, capture_output=True, text=True, check=False)
     if result.returncode or datasets.missing_files(dataset, root, parts):
+        for each in new:
+            with suppress(OSError):  # what is not there, or not empty, stays as it is
+                each.rmdir()
         reason = (result.stderr.strip().splitlines() or ["torchvision brought other files"])[-1]
         raise MissingDataError(f"{looked_for}, and downloading failed: {reason[:200]}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
 import torch
 
 from commands.data import ensure_data
@@ -15,13 +14,9 @@ from runtime.datasets import Dataset
 from training import latents
 from training.paths import Version
 
-SUFFIX = ".safetensors"
-
 
 def encode_dataset(choice: Choice, root: Path, output: Path | None, batch_size: int) -> str:
     """Encode a data set by the autoencoder that is chosen; returns a line that says where."""
-    if output is not None and output.suffix != SUFFIX:
-        raise click.UsageError(f"--latents is a {SUFFIX} to write, not {str(output)!r}.")
     kind, device = choice.kind or default_kind(choice.dataset), torch_device(choice.device)
     return encode(choice.dataset, root, kind, choice.version, output, batch_size, device)
 

@@ -12,6 +12,7 @@ import click
 from commands.models import EXPORTED, Choice, default_kind
 from commands.options import check_solver
 from commands.progress import note, track
+from export import sources
 from export.bundles import export_bundle
 from export.sources import Source, sampler_of
 from export.storage import Storage
@@ -19,6 +20,7 @@ from runtime import bundle as bundles
 from runtime import places
 from runtime.errors import BundleError
 from runtime.places import SUFFIX
+from training.generators import check_weight
 from training.options import Sampling
 
 
@@ -33,6 +35,11 @@ def export(choice: Choice, output: Path | None, settings: Mapping[str, Any], sto
     own = {"diffusion": None} if "sampler" in chosen else {}  # that of the solver it was finished with is not another's
     sampler = replace(sampler_of(source), **{**own, **chosen})
     check_solver(vars(sampler))
+    if "weight" in chosen and sources.generator_of(source) is not None:
+        try:
+            check_weight(sampler.weight)
+        except ValueError as error:
+            raise click.UsageError(f"--weight: {error}.") from error
     return write_bundle(source, output, sampler, storage)
 
 

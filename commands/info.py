@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:
         "dataset": manifest["dataset"]["key"],
         "classes": len(bundle.classes),
         "autoencoder": manifest.get("autoencoder"),
+        "networks": _networks(manifest),
         "parameters": manifest["parameters"],
         "storage": manifest["storage"],
         "bytes": sum(map(len, bundle.graphs.values())) if bundle.path.is_dir() else bundle.path.stat().st_size,
@@ -64,16 +65,24 @@ def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:
         facts |= {
             "class_names": list(bundle.classes),
             "latent_shape": list(bundle.latent_shape),
-            "validation": manifest.get("classifier", {}).get("validation", {}),
+            "validation": (manifest.get("classifier") or {}).get("validation", {}),
             "files": manifest["files"],
             "provenance": manifest["provenance"],
         }
     return facts
 
 
+def _networks(manifest: Mapping[str, Any]) -> list[str]:
+    """What a bundle is made of."""
+    return [
+        *([manifest["autoencoder"], "flow"] if "autoencoder" in manifest else []),
+        *(["generator"] if "generator" in manifest else []),
+    ]
+
+
 def _lines(facts: dict[str, Any]) -> list[str]:
     lines = [
-        f"{facts['name']}: {facts['classes']} classes of {facts['dataset']}, {_networks(facts)}, "
+        f"{facts['name']}: {facts['classes']} classes of {facts['dataset']}, {' and '.join(facts['networks'])}, "
         f"{facts['parameters']:,} parameters, {facts['bytes'] / 1024:,.0f} KB in {facts['storage']}, hashes verified",
         f"  path      {facts['folder']}",
         f"  checksum  {facts['checksum']}",
@@ -92,10 +101,6 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             for file, of in facts["files"].items()
         ]
     return lines
-
-
-def _networks(facts: dict[str, Any]) -> str:
-    return f"{facts['autoencoder']} and flow" if facts["autoencoder"] else "a generator"
 
 
 def _pairs(values: dict[str, Any]) -> str:

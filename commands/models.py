@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,12 @@ def bundle_names() -> list[str]:
 
 
 def default_kind(dataset: Dataset) -> str:
-    """The autoencoder in the data set's bundle; the VAE where there is no bundle."""
-    bundle = _bundle_of(dataset)
-    return "vae" if bundle is None else str(bundle.manifest.get("autoencoder", "vae"))
+    """The autoencoder in the data set's bundle, or else in that of base size, whence generators come; or the VAE."""
+    for each in (dataset, replace(dataset, size="base")):
+        bundle = _bundle_of(each)
+        if bundle is not None and "autoencoder" in bundle.manifest:
+            return str(bundle.manifest["autoencoder"])
+    return "vae"
 
 
 def require_training() -> None:

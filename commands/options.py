@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -13,9 +14,9 @@ from runtime import datasets, images
 from runtime.bundle import Bundle
 from runtime.chunks import DEFAULT_THREADS
 from runtime.noise import MAX_SEED
-from runtime.sampling import SAMPLERS, SOLVERS, diffusion_of
+from runtime.sampling import MAX_DIFFUSION, MAX_STEPS, MAX_WEIGHT, SAMPLERS, SOLVERS, diffusion_of
 from runtime.sessions import MAX_THREADS
-from runtime.settings import MAX_DIFFUSION, MAX_STEPS, MAX_WEIGHT, Way, way_of
+from runtime.settings import Way, way_of
 from training.paths import KINDS, VERSIONS, Bits
 
 # Those of runtime.settings.Sampling.
@@ -23,6 +24,7 @@ SAMPLING = ("sampler", "weight", "guidance_start", "diffusion", "steps")
 FOLDER = click.Path(path_type=Path, file_okay=False)
 THREADS = click.IntRange(1, MAX_THREADS)
 BITS = get_args(Bits)
+BATCH_SIZE: dict[str, Any] = {"type": click.IntRange(1, 1 << 20), "default": 128, "help": "Images at a time."}
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -99,16 +101,24 @@ def dataset_options(command: Command) -> Command:
 
 def data_options(command: Command) -> Command:
     """--root, --batch-size and --num-workers: where data are read and how."""
+    return _data_options(command)
+
+
+def data_options_but(*unused: str) -> Callable[[Command], Command]:
+    """The same where some are taken only so that scripts can pass one set to all commands: these are not shown."""
+    return partial(_data_options, unused=unused)
+
+
+def _data_options(command: Command, unused: tuple[str, ...] = ()) -> Command:
+    def option(flag: str, **more: Any) -> Callable[[Command], Command]:
+        known = flag not in unused
+        return click.option(flag, **more, hidden=not known, expose_value=known)
+
     return all_of(
         command,
-        click.option(
-            "--root",
-            type=FOLDER,
-            default="data",
-            help="Folder of the data sets.",
-        ),
-        batch_size_option,
-        click.option(
+        option("--root", type=FOLDER, default="data", help="Folder of the data sets."),
+        option("--batch-size", **BATCH_SIZE),
+        option(
             "--num-workers",
             type=click.IntRange(0, 64),
             default=0,
@@ -147,7 +157,7 @@ def sampling_options(command: Command) -> Command:
 
 
 def solver_options(defaults: Mapping[str, Any], otherwise: str | None = None) -> Callable[[Command], Command]:
-    """Those of SAMPLING, for a flow that has no generator yet; otherwise: what takes the place of a default None."""
+    """Those of SAMPLING, of a flow's own solver; otherwise: what takes the place of a default None."""
     text = "Solver: Euler-Maruyama, Euler, Heun, or DPM-Solver++(2M)."
     return _sampling_options(click.Choice(SOLVERS), text, defaults, otherwise)
 
@@ -189,9 +199,9 @@ def grid_options(command: Command) -> Command:
 
 
 def check_solver(settings: Mapping[str, Any]) -> None:
-    """UsageError where --diffusion is given to a solver that has none; heun is the solver where none is named."""
+    """UsageError where --diffusion is given to a solver that has none."""
     try:
-        diffusion_of(settings["sampler"] or "heun", settings["diffusion"])
+        diffusion_of(settings["sampler"], settings["diffusion"])
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
 
@@ -224,18 +234,29 @@ def names_in(text: str, known: Container[str]) -> list[str]:
     return names
 
 
-def drop(given: dict[str, Any], *names: str) -> None:
-    """Forget flags that every command takes, so that scripts can pass one set, but this one has no use for."""
-    for name in names:
-        del given[name]
+class NamedFile(click.Path):
+    """A path with one of these endings in a folder that exists."""
+
+    def __init__(self, *endings: str) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+        self.endings = endings
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(str(super().convert(value, param, ctx)))
+        if not path.name.lower().endswith(self.endings) or path.name.lower() in self.endings:
+            self.fail(f"{str(path)!r} does not end in {' or '.join(self.endings)}.", param, ctx)
+        if not path.parent.is_dir():
+            self.fail(f"there is no folder {str(path.parent)!r}.", param, ctx)
+        return path
 
 
 latents_option = click.option(
     "--latents",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File of the encoded data set.  [default: under --root]",
+    type=NamedFile(".safetensors"),
+    metavar="FILE",
+    help="File of the encoded data set, a .safetensors.  [default: under --root]",
 )
-batch_size_option = click.option("--batch-size", type=click.IntRange(1, 1 << 20), default=128, help="Images at a time.")
+batch_size_option = click.option("--batch-size", **BATCH_SIZE)
 device_option = click.option(
     "--device", default="auto", metavar="[auto|cpu|cuda|...]", help="auto: a GPU if there is one."
 )
@@ -256,26 +277,10 @@ autoencoder_version_option = click.option(
 )
 
 
-class OutputFile(click.Path):
-    """A path with one of these endings in a folder that exists."""
-
-    def __init__(self, *endings: str) -> None:
-        super().__init__(path_type=Path, dir_okay=False)
-        self.endings = endings
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        path = Path(str(super().convert(value, param, ctx)))
-        if not path.name.lower().endswith(self.endings) or path.name.lower() in self.endings:
-            self.fail(f"{str(path)!r} does not end in {' or '.join(self.endings)}.", param, ctx)
-        if not path.parent.is_dir():
-            self.fail(f"there is no folder {str(path.parent)!r}.", param, ctx)
-        return path
-
-
 def output_option(*endings: str) -> Callable[[Command], Command]:
-    """--output, an OutputFile."""
+    """--output, a NamedFile."""
     text = f"File to write; ends in {' or '.join(endings)}."
-    return click.option("--output", type=OutputFile(*endings), metavar="FILE", help=text)
+    return click.option("--output", type=NamedFile(*endings), metavar="FILE", help=text)
 
 
 def all_of(command: Command, *options: Callable[[Command], Command]) -> Command:

@@ -17,7 +17,7 @@ from commands import networks
 from commands import options as flags
 from commands import training_options as training
 from runtime.datasets import Dataset, find
-from runtime.errors import DataError, ToolkitError
+from runtime.errors import DataError
 from runtime.sampling import diffusion_of
 from training import checkpoints
 from training.checkpoints import AUTOENCODERS
@@ -32,6 +32,7 @@ SUFFIX = ".toml"
 DECIDED = {
     "model", "model_version", "autoencoder", "teacher_version", "latents", "resume", "promote", "recipe", "threads",
 }  # fmt: skip
+NEEDED_BY = {"autoencoder": (CLASSIFIER, "flow", "flow_stages"), "distillation": ("generator_stages",)}
 Convert = Callable[[Any], Any]  # a value of the file to one as the flag has it; DataError where it is none
 
 
@@ -88,6 +89,9 @@ def _checked(recipe: dict[str, Any]) -> dict[str, Any]:
     }
     if not recipe.keys() & {"autoencoder", "distillation"}:
         raise DataError("lacks what to train, autoencoder or distillation")
+    for first, further in NEEDED_BY.items():
+        if first not in recipe and (idle := recipe.keys() & set(further)):
+            raise DataError(f"has {', '.join(sorted(idle))} without {first}")
     with_flow = ("flow",) if "autoencoder" in recipe else ()
     found: dict[str, Any] = _table(whole, needed=("dataset", "export", *with_flow))(recipe)
     _check_across(found, tuple(sampler))
@@ -109,7 +113,15 @@ def _first(
     build = _table({name: parse(name) for name in arguments}, check=partial(networks.check_buildable, network))
     known = {**_stage(models), **more, "network": build}
     del known["initial_share"]
-    return _table(known, needed, partial(training.check_together, model=models[0], going_on=False))
+
+    def check(found: Mapping[str, Any]) -> None:
+        model = found.get("model", models[0])
+        for key in found:
+            if model not in training.TAKEN_BY.get(key, training.MODELS):
+                raise DataError(f"has {key!r}, which is not of {model}")
+        training.check_together(found, model, going_on=False)
+
+    return _table(known, needed, check)
 
 
 def _further(model: str) -> Convert:
@@ -135,6 +147,8 @@ def _taken(models: tuple[str, ...], known: Mapping[str, Convert]) -> dict[str, C
 
 def _check_across(recipe: Mapping[str, Any], sampler: tuple[str, ...]) -> None:
     """Refuse tables that do not fit each other; sampler: keys of a sampler."""
+    if recipe.keys() >= {"autoencoder", "distillation"} and dataset_of(recipe).size != "base":
+        raise DataError("distillation: a generator of another size learns from the main model: leave out autoencoder")
     exported = {**training.SAMPLER, **{key: value for key, value in recipe["export"].items() if key in sampler}}
     tables: list[tuple[str, dict[str, Any]]] = [("export", {"sampler": exported})]
     for name in ("flow", "flow_stages", "distillation", "generator_stages"):
@@ -146,7 +160,7 @@ def _check_across(recipe: Mapping[str, Any], sampler: tuple[str, ...]) -> None:
             diffusion_of(way["sampler"], way["diffusion"])
             if "distillation" in recipe and name not in ("flow", "flow_stages"):
                 check_weight(way["weight"])
-        except (ValueError, ToolkitError) as error:
+        except ValueError as error:
             raise DataError(f"{name}: {error}") from error
         if table.get("classifier_version") == "dev" and CLASSIFIER not in recipe:
             raise DataError(f"{name}: classifier_version: there is no table {CLASSIFIER}")
@@ -222,6 +236,8 @@ def _flags(options: Callable[[click.Command], click.Command]) -> dict[str, Conve
 def _as_flag(flag: click.Parameter, context: click.Context, value: Any) -> Any:
     """A value of TOML as the flag has it: a whole number stays one, and only true and false are such."""
     whole, truth = (isinstance(flag.type, kind) for kind in (click.types.IntParamType, click.types.BoolParamType))
+    if isinstance(value, list) and not (isinstance(flag, click.Option) and flag.multiple):
+        raise DataError(f"{value!r} is no {flag.type.name}")
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, bool) != truth or (whole and not isinstance(each, int)):
             raise DataError(f"{each!r} is no {flag.type.name}")

@@ -70,7 +70,7 @@ class Training:
         if given["model"] == "generator":
             try:
                 check_weight(given["weight"])
-            except ToolkitError as error:
+            except ValueError as error:
                 raise click.UsageError(f"--weight: {error}.") from error
         return cls(
             find(given["dataset"], given["split"], given["size"]),
@@ -121,11 +121,23 @@ def train(training: Training, promote: bool | None) -> str:
         both = f"{training.kind} and {training.name}" if with_decoder else training.name
         promote = agreed(f"Replace the main {both} of {training.dataset.model_name} by this training's?")
     if promote and parallel.is_first():
+        if training.model == "flow" and not with_decoder:
+            _check_fits_main(training, path)
         if with_decoder:
             checkpoints.promote(training.dataset.model_name, training.kind)
         path = checkpoints.promote(training.dataset.model_name, training.name)
     parallel.wait()
     return f"{path}: {training.name} of {training.dataset.model_name}, {training.options.total_epochs} epochs"
+
+
+def _check_fits_main(training: Training, path: Path) -> None:
+    """ToolkitError where a flow learnt latents of another encoder than the main autoencoder's, if there is one."""
+    main = paths.checkpoint_path(training.dataset.model_name, "main", training.kind)
+    if not main.is_file():
+        return
+    learnt = checkpoints.load(path, Flow).description["encoder_sha256"]
+    if checkpoints.encoder_sha256(checkpoints.load(main, AutoEncoder).network) != learnt:
+        raise ToolkitError(f"{path} learnt latents of another encoder than {main} has: promote that autoencoder first")
 
 
 def _train(training: Training) -> Path:

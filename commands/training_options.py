@@ -100,22 +100,22 @@ def training_options(command: Command) -> Command:
         ),
         _weight(
             "--frechet-weight",
-            "Weight of the distance of samples to real images in a flow's loss: finishing, of the sampler that "
-            "--sampler, --steps, --weight, --guidance-start and --diffusion describe. The decoder learns, too.",
+            "Weight of the distance of samples to real images: finishing, of a generator, or of a flow's sampler that "
+            "--sampler, --steps, --weight, --guidance-start and --diffusion describe, and its decoder.",
         ),
         _weight(
             "--kernel-weight",
             "Weight of the kernel discrepancy of such samples and real images, class by class: it drives apart "
-            "what is too much alike. The decoder learns, too.",
+            "what is too much alike.",
         ),
         _weight(
             "--reading-weight",
             "Weight of how far such samples are from being read as their classes by a small classifier: the clearer, "
-            "the less like all real ones. The decoder learns, too.",
+            "the less like all real ones.",
         ),
         _weight(
             "--adversarial-weight",
-            "Weight of a critic that tells such samples from real images. The decoder learns, too.",
+            "Weight of a critic that tells such samples from real images.",
         ),
         click.option(
             "--judges",

@@ -19,11 +19,9 @@ draw EMNIST-balanced --dataset EMNIST --split balanced
 draw EMNIST-byclass --dataset EMNIST --split byclass
 draw FashionMNIST --dataset FashionMNIST
 
-for size in compact fast tiny nano; do
+for size in fast tiny nano; do
   python cli.py generate --dataset MNIST --size "$size" --output "docs/MNIST-$size.png"
-done
-for size in fast nano; do
   python cli.py generate --dataset EMNIST --size "$size" --output "docs/EMNIST-balanced-$size.png"
+  python cli.py generate --dataset FashionMNIST --size "$size" --output "docs/FashionMNIST-$size.png"
 done
-python cli.py generate --dataset FashionMNIST --size fast --output docs/FashionMNIST-fast.png
 python cli.py info --plot docs/ladder.png  # of what `evaluate --record` put into the manifests

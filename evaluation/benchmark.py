@@ -20,7 +20,7 @@ import onnxruntime
 import PIL
 
 import runtime
-from runtime.chunks import cores
+from runtime.chunks import CHUNK, cores
 from runtime.datasets import Dataset
 from runtime.tracking import Tracker, untracked
 
@@ -183,12 +183,12 @@ def to_disk(dataset: Dataset, num: int, model: runtime.Model) -> dict[str, float
     Both with the runtime's own number of threads, and neither with the start.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(PACKAGES / "cli.py"), *_flags(dataset), "--batch-size", "256"]
+        command = [sys.executable, str(PACKAGES / "cli.py"), *_flags(dataset), "--batch-size", str(CHUNK)]
         output = ["--output", str(Path(folder) / "images.npz")]
         tenth, whole = (_run([*command, "--num", str(count), *output]) for count in (num // 10, num))
-    model.generate(np.arange(256) % len(model.classes))
+    model.generate(np.arange(CHUNK) % len(model.classes))
     started = time.perf_counter()
-    for _ in model.stream(num // 4, batch_size=256):
+    for _ in model.stream(num // 4, batch_size=CHUNK):
         pass
     in_memory = (num // 4) / (time.perf_counter() - started)
     return {

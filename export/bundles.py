@@ -27,6 +27,7 @@ from runtime.bundle import Bundle
 from runtime.datasets import Dataset
 from runtime.errors import ToolkitError
 from runtime.places import SUFFIX, is_packed
+from runtime.sampling import FEW
 from runtime.tracking import Tracker, untracked
 from training import checkpoints
 from training.calibration import UNCALIBRATED
@@ -52,7 +53,8 @@ def export_bundle(
     as the model was finished unless told otherwise; storage: of the weights in its files, with which torch's are
     rounded.
     The bundle is made in a folder aside, which is renamed once every graph, the whole trajectory and the predicted
-    classes have matched torch. Raises CheckpointError or ExportMismatchError, and leaves `path` as it was.
+    classes have matched torch. Raises CheckpointError or ExportMismatchError, ValueError for a guidance weight that a
+    generator has not learnt, and leaves `path` as it was.
     """
     plan, path = _plan(source, defaults, storage), _replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +147,7 @@ def _plan(source: Source, defaults: Sampling | None, storage: Storage, with_flow
     plain = rounded(folded(networks), storage)
     checked = networks if storage == "float32" else plain
     specs, references = (bundle_graphs(each, defaults, reading) for each in (plain, checked))
-    counted = (networks.autoencoder, networks.flow)
+    counted = [each for each in (networks.autoencoder, networks.flow, networks.generator) if each is not None]
     manifest = {
         "dataset": _facts(source.dataset, description["prior"]),
         "autoencoder": source.kind,
@@ -155,7 +157,7 @@ def _plan(source: Source, defaults: Sampling | None, storage: Storage, with_flow
         "defaults": {
             "steps": defaults.steps,
             "weight": defaults.weight,
-            "sampler": "few" if networks.generator else defaults.sampler,
+            "sampler": FEW if networks.generator else defaults.sampler,
             "solver": defaults.sampler,
             "guidance_start": defaults.guidance_start,
             "diffusion": defaults.spread,
@@ -182,7 +184,7 @@ def _generator_plan(source: Source, defaults: Sampling | None, storage: Storage)
         "storage": storage,
         "latent_shape": list(network.latent_shape),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "defaults": {"weight": defaults.weight, "sampler": "few"},
+        "defaults": {"weight": defaults.weight, "sampler": FEW},
         "generator": GENERATOR_WEIGHTS,
         "provenance": {"generator": provenance | before, "versions": _versions()},
     }

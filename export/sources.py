@@ -103,7 +103,7 @@ def read(source: Source, with_flow: bool) -> Parts:
     autoencoder = checkpoints.load(source.autoencoder_path, AutoEncoder)
     if not with_flow:
         return Parts(source, autoencoder, _untrained_flow(source.dataset, autoencoder.network), None)
-    return Parts(source, autoencoder, _flow_of(source, autoencoder), _generator_of(source))
+    return Parts(source, autoencoder, _flow_of(source, autoencoder), generator_of(source))
 
 
 def sampler_of(source: Source) -> Sampling:
@@ -135,11 +135,13 @@ def _flow_of(source: Source, autoencoder: Checkpoint[AutoEncoder]) -> Checkpoint
     return checkpoint
 
 
-def _generator_of(source: Source) -> Checkpoint[Generator] | None:
-    """The generator beside the flow, if there is one; of base size only one that was distilled from these very two."""
+def generator_of(source: Source) -> Checkpoint[Generator] | None:
+    """The generator of a bundle, if it has one; beside a flow of base size only one distilled from these very two."""
     if not source.generator_path.is_file():
         return None
     checkpoint = checkpoints.load(source.generator_path, Generator)
+    if source.only_generates:
+        return checkpoint
     teacher = [paths.sha256(path) for path in (source.autoencoder_path, source.flow_path)]
     own = source.dataset.size != "base" or checkpoint.description["teacher"] == teacher
     return checkpoint if own else None

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-Rule = Literal["denoising", "ode", "likelihood"]  # from the cheapest on
+Rule = Literal["denoising", "ode", "likelihood"]  # from the cheapest on, where a few pairs do
 RULES: tuple[Rule, ...] = get_args(Rule)
 
 Floats = NDArray[np.floating[Any]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ class Bundle(Facts):
     """
 
     path: Path
-    manifest: Mapping[str, Any]
-    graphs: Mapping[str, bytes]
+    manifest: Mapping[str, Any] = field(repr=False)
+    graphs: Mapping[str, bytes] = field(repr=False)
 
     @property
     def classifier(self) -> Classifier:
@@ -64,6 +64,10 @@ class Bundle(Facts):
             return packing.unpacked(self.graphs, self)
         except OSError as error:
             raise BundleError(f"{self.path} can't be unpacked: {error}") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the folder of graphs, which goes with this one: a copy makes its own."""
+        return {name: value for name, value in vars(self).items() if name != "_unpacked"}
 
     @property
     def checksum(self) -> str:

@@ -2,7 +2,7 @@
 
 
 class ToolkitError(Exception):
-    """A problem in the world rather than in the code: a file missing or damaged, a value out of range."""
+    """A problem in the world rather than in the code: a file missing or damaged, a package not installed."""
 
 
 class BundleError(ToolkitError):

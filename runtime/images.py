@@ -32,15 +32,16 @@ PIXELS_PER_SCALE = 100  # a cell of scale 1 has 100 pixels a side, an inch of a 
 GAP = 0.05  # of a cell
 TEXT_KEY = "parameters"
 _LABELS_AT_A_TIME = 1 << 16
+OVERSHOT = 1.5  # up to which floats are of 0 to 1, as interpolation leaves them
 
 
 def read_picture(path: Path | str, invert: Invert = "auto", framing: Framing | None = None) -> Images:
     """Read an image file of any size as uint8 (28, 28), light on dark.
 
-    One of 28x28 pixels is only made grey. Of others, what is drawn is cut out, its contrast stretched, and placed as
-    `framing` says; without that they are squared with their border's shade and scaled down. "auto" inverts pictures
-    whose border is lighter than mid-grey, as ink on paper is. Raises DataError, which names the file, and ValueError
-    for another `invert`.
+    One of 28x28 pixels is only made grey, and perhaps inverted. Of others, what is drawn is cut out, its contrast
+    stretched, and placed as `framing` says; without that they are squared with their border's shade and scaled down.
+    "auto" inverts pictures whose border is lighter than mid-grey, as ink on paper is. Raises DataError, which names the
+    file, where it is no picture or nothing is drawn in it, and ValueError for another `invert`.
     """
     if invert not in get_args(Invert):
         raise ValueError(f"invert is one of {', '.join(get_args(Invert))}, not {invert!r}")
@@ -50,7 +51,10 @@ def read_picture(path: Path | str, invert: Invert = "auto", framing: Framing | N
     inverted = invert == "yes" or (invert == "auto" and border > 127)
     if framing is not None and picture.size != (IMAGE_SIZE, IMAGE_SIZE):
         picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
-        return framed(np.asarray(picture), inverted, framing)
+        found = framed(np.asarray(picture), inverted, framing)
+        if not found.any():
+            raise DataError(f"{path} has nothing drawn in it, or too faintly")
+        return found
     pixels = np.array(_squared(picture, round(border)), np.uint8)
     return 255 - pixels if inverted else pixels
 
@@ -170,12 +174,18 @@ def _grey(picture: Image.Image) -> Image.Image:
 
 
 def _bytes(values: NDArray[Any], deep: bool) -> Images:
-    """Values of 16 bits (`deep`), or of 0 to 1, 255 or 65535, whichever holds them all, to 0 to 255.
+    """Values of 12 or 16 bits (`deep`), or of 0 to 1, 255 or 65535, whichever holds them all, to 0 to 255.
 
-    Whole numbers up to 1 are of 0 to 1 where they are floats, and else of 0 to 255.
+    Whole numbers up to 1 are of 0 to 1 where they are floats, and else of 0 to 255; floats may be a little above 1.
     """
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 65535):
         raise ValueError("its values are not 0 to 65535")
-    most = 65535 if deep or values.max() > 255 else 255 if values.dtype.kind != "f" or values.max() > 1 else 1
-    scaled: Images = (values / most * 255).round().astype(np.uint8)
+    highest = values.max()
+    if deep:
+        most = 4095 if highest <= 4095 else 65535
+    elif values.dtype.kind == "f" and highest <= OVERSHOT:
+        most = 1
+    else:
+        most = 255 if highest <= 255 else 65535
+    scaled: Images = (np.minimum(values / most, 1) * 255).round().astype(np.uint8)
     return scaled

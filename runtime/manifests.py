@@ -16,7 +16,8 @@ from typing import Any
 
 from .bayes import RULES, DenoisingBank, Rule
 from .errors import BundleError
-from .sampling import FEW, SAMPLERS, SOLVERS, Sampler, Solver
+from .noise import MAX_SEED
+from .sampling import FEW, MAX_DIFFUSION, MAX_STEPS, MAX_WEIGHT, SAMPLERS, SOLVERS, Sampler, Solver
 
 OLDEST_FORMAT, FORMAT = 2, 3  # before 3 every graph held all its weights
 MANIFEST = "manifest.json"
@@ -109,7 +110,7 @@ def hashes(manifest: Mapping[str, Any], path: Path) -> dict[str, str]:
         if set(files) not in (set(GRAPHS), {GENERATE}):
             raise ValueError(f"files are {', '.join(GRAPHS)}, or {GENERATE} alone")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise _incomplete(path, error) from error
+        raise _incomplete(manifest, path, error) from error
     return files
 
 
@@ -124,19 +125,23 @@ def facts(manifest: Mapping[str, Any], reads: bool, path: Path) -> Facts:
             classes=tuple(map(str, manifest["dataset"]["classes"])),
             prior=tuple(map(float, manifest["dataset"]["prior"])),
             latent_shape=tuple(map(int, manifest["latent_shape"])),
-            defaults=Defaults(**manifest["defaults"]),
+            defaults=_defaults(**manifest["defaults"]),
             reading=_classifier(manifest["classifier"]) if reads else None,
             generator_weights=_weights(manifest.get("generator")),
         )
         _check(found)
         _check_rest(manifest, reads)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise _incomplete(path, error) from error
+        raise _incomplete(manifest, path, error) from error
     return found
 
 
-def _incomplete(path: Path, error: Exception) -> BundleError:
-    return BundleError(f"{path} lacks what format {FORMAT} holds: {error!r}")
+def _incomplete(manifest: Mapping[str, Any], path: Path, error: Exception) -> BundleError:
+    return BundleError(f"{path} lacks what format {manifest['format']} holds: {error!r}")
+
+
+def _defaults(weight: float, diffusion: float = 0.0, guidance_start: float = 0.0, **more: Any) -> Defaults:
+    return Defaults(float(weight), diffusion=float(diffusion), guidance_start=float(guidance_start), **more)
 
 
 def _weights(generator: Mapping[str, Any] | None) -> tuple[float, float] | None:
@@ -168,12 +173,14 @@ def _check(found: Facts) -> None:
         raise ValueError("prior and classes do not fit")
     if abs(sum(found.prior) - 1) > _ROUNDING:
         raise ValueError("prior adds up to 1")
+    if len(found.latent_shape) != 3 or not all(map(_whole, found.latent_shape)):
+        raise ValueError("latent_shape has three whole numbers from 1")
     defaults = found.defaults
-    if not _whole(defaults.steps):
-        raise ValueError("steps are a whole number from 1")
-    if not all(0 <= float(number) < math.inf for number in (defaults.weight, defaults.diffusion)):
-        raise ValueError("weight and diffusion are numbers from 0")
-    if not 0 <= float(defaults.guidance_start) <= 1:
+    if not (_whole(defaults.steps) and defaults.steps <= MAX_STEPS):
+        raise ValueError(f"steps are a whole number from 1 to {MAX_STEPS}")
+    if not (0 <= defaults.weight <= MAX_WEIGHT and 0 <= defaults.diffusion <= MAX_DIFFUSION):
+        raise ValueError(f"weight is from 0 to {MAX_WEIGHT:g}, diffusion to {MAX_DIFFUSION:g}")
+    if not 0 <= defaults.guidance_start <= 1:
         raise ValueError("guidance_start is from 0 to 1")
     if defaults.sampler not in SAMPLERS or defaults.solver not in SOLVERS:
         raise ValueError(f"sampler is one of {', '.join(SAMPLERS)}, solver of {', '.join(SOLVERS)}")
@@ -181,7 +188,7 @@ def _check(found: Facts) -> None:
         raise ValueError(f"sampler {FEW} and a generator go together")
     if found.generator_weights is not None:
         least, most = found.generator_weights
-        if not least <= float(defaults.weight) <= most:
+        if not least <= defaults.weight <= most:
             raise ValueError(f"weight is {least:g} to {most:g}, which the generator has")
     if found.reading is not None:
         _check_classifier(found.reading)
@@ -202,7 +209,8 @@ def _check_rest(manifest: Mapping[str, Any], reads: bool) -> None:
     if not {manifest["autoencoder"], "flow"} <= set(networks) if reads else "generator" not in networks:
         raise ValueError("provenance is of each network")
     for network in networks.values():
-        str(network["sha256"])
+        if not isinstance(network["sha256"], str):
+            raise ValueError("sha256 is a word")
         while network is not None and manifest["files"]:  # or else it may not be trained at all
             int(network["total_epochs"])
             network = network.get("before")
@@ -212,8 +220,12 @@ def _check_classifier(classifier: Classifier) -> None:
     bank = classifier.bank
     if len(bank.times) != len(bank.weights) or not bank.times:
         raise ValueError("times and weights of the denoising bank do not fit")
-    if not _whole(classifier.likelihood_steps):
-        raise ValueError("likelihood_steps are a whole number from 1")
+    if not (all(0 <= t <= 1 for t in bank.times) and all(map(math.isfinite, bank.weights))):
+        raise ValueError("times are from 0 to 1, weights numbers")
+    if not 0 <= bank.seed <= MAX_SEED or math.isnan(classifier.least_log_density):
+        raise ValueError(f"the bank's seed is from 0 to {MAX_SEED}, least_log_density a number")
+    if not (_whole(classifier.likelihood_steps) and classifier.likelihood_steps <= MAX_STEPS):
+        raise ValueError(f"likelihood_steps are a whole number from 1 to {MAX_STEPS}")
     if classifier.rule not in RULES or not all(t > 0 and math.isfinite(t) for t in classifier.temperatures.values()):
         raise ValueError("rule or temperatures")
 

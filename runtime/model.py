@@ -67,6 +67,13 @@ class Model:
         self._graphs: dict[str, RunGraph] = {}
         self._opening = threading.Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle, and so for other processes: a copy opens its own sessions."""
+        return Model, (self.bundle, self.settings, self._open_graph)
+
+    def __repr__(self) -> str:
+        return f"Model({self.bundle.name!r}, {self.settings})"
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names; a label is an index into them."""
@@ -153,7 +160,8 @@ class Model:
         cycle = check_labels(np.arange(len(self.classes)) if labels is None else labels, len(self.classes))
         if not len(cycle):
             raise ValueError("labels are empty: there is nothing to repeat")
-        num, batch_size = in_range("num", num, 0, MAX_IMAGES), in_range("batch_size", batch_size, 1, MAX_IMAGES)
+        num, first = in_range("num", num, 0, MAX_IMAGES), in_range("first", first, 0, MAX_IMAGES)
+        batch_size = in_range("batch_size", batch_size, 1, MAX_IMAGES)
         draw = partial(self.generate, seed=seed, **settings)
         for end in (first, first + max(num - 1, 0)):
             draw([], first=end)  # refuses what is out of range now, not at the first batch
@@ -209,11 +217,13 @@ class Model:
     def encode(self, images: ArrayLike) -> Latents:
         """Images (N, 28, 28) to standardised latents (N, *latent_shape)."""
         checked = check_images(images)
+        self._graph("encoder.onnx")  # which may not be there, however few the images
         return self._chunked(lambda rows: self._encode(checked[rows]), len(checked), self.latent_shape)
 
     def decode(self, latents: ArrayLike) -> Images:
         """Latents (N, *latent_shape) to images uint8 (N, 28, 28)."""
         checked = check_latents(latents, self.latent_shape)
+        self._graph("decoder.onnx")
         return self._chunked(lambda rows: self._decode(checked[rows]), len(checked), (IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 
     def reconstruct(self, images: ArrayLike) -> Images:
@@ -316,6 +326,8 @@ class Model:
 
     def _decode(self, z: Latents) -> Images:
         pixels: NDArray[np.float32] = self._graph("decoder.onnx")(z)[0][:, 0]
+        if np.isnan(pixels).any():
+            raise ValueError("latents are too large to be decoded")
         return np.rint(pixels * 255).astype(np.uint8)
 
     def _chunked(

@@ -20,6 +20,7 @@ FEW: Literal["few"] = "few"  # no solver, but a generator that was distilled fro
 Sampler = Solver | Literal["few"]
 SAMPLERS: tuple[Sampler, ...] = (*SOLVERS, FEW)
 STOCHASTIC: tuple[Solver, ...] = ("sde", "heun")  # may have diffusion
+MAX_STEPS, MAX_WEIGHT, MAX_DIFFUSION = 1000, 100.0, 10.0  # that anybody may ask for
 SDE_DIFFUSION = 1.0  # of "sde" where nothing else is said; the others have none
 
 

@@ -31,7 +31,7 @@ class SessionSettings:
     arena: bool = True
 
     def __post_init__(self) -> None:
-        in_range("threads", self.threads, 1, MAX_THREADS)
+        object.__setattr__(self, "threads", in_range("threads", self.threads, 1, MAX_THREADS))
         available = available_providers()
         for provider in self.providers:
             if provider not in available:

@@ -9,10 +9,6 @@ from . import noise, sampling
 from .bundle import Bundle
 from .checks import in_range, one_of
 
-MAX_STEPS = 1000
-MAX_WEIGHT = 100.0
-MAX_DIFFUSION = 10.0
-
 
 class Sampling(TypedDict, total=False):
     """How latents are drawn; what is left out, or None, is the bundle's default.
@@ -70,7 +66,7 @@ def way_of(
     chosen = one_of("sampler", sampling.choose(given, defaults.sampler, defaults.solver), sampling.SAMPLERS)
     if bundle.reading is None and chosen != sampling.FEW:
         raise ValueError(f"the bundle {bundle.name} only generates, by sampler {sampling.FEW}, which has no steps")
-    least, most = 0.0, MAX_WEIGHT
+    least, most = 0.0, sampling.MAX_WEIGHT
     if chosen == sampling.FEW:
         if bundle.generator_weights is None:
             raise ValueError(f"the bundle {bundle.name} has no generator for sampler {sampling.FEW}")
@@ -78,13 +74,13 @@ def way_of(
         spread = 0.0
     else:
         own = defaults.diffusion if chosen == defaults.solver else None
-        wanted = own if diffusion is None else in_range("diffusion", diffusion, 0.0, MAX_DIFFUSION)
+        wanted = own if diffusion is None else in_range("diffusion", diffusion, 0.0, sampling.MAX_DIFFUSION)
         spread = sampling.diffusion_of(chosen, wanted)
     start = defaults.guidance_start if guidance_start is None else guidance_start
     return Way(
         seed=in_range("seed", seed, 0, noise.MAX_SEED),
         sampler=chosen,
-        steps=in_range("steps", defaults.steps if steps is None else steps, 1, MAX_STEPS),
+        steps=in_range("steps", defaults.steps if steps is None else steps, 1, sampling.MAX_STEPS),
         weight=in_range("weight", defaults.weight if weight is None else weight, least, most),
         guidance_start=in_range("guidance_start", start, 0.0, 1.0),
         diffusion=spread,

@@ -44,10 +44,10 @@ class EpochBatches:
     """Joined batches in the random order of each epoch, of which this process reads its share."""
 
     def __init__(self, data: TensorRows, options: Options) -> None:
+        if len(data) < options.batch_size:
+            raise ToolkitError(f"{len(data)} training examples do not fill one batch of {options.batch_size}")
         self._generator, self._seed = torch.Generator(), options.seed
         self._rows = BatchSampler(RandomSampler(data, generator=self._generator), options.batch_size, drop_last=True)
-        if not len(self._rows):
-            raise ToolkitError(f"{len(data)} training examples do not fill one batch of {options.batch_size}")
         self._loader = DataLoader(
             data,
             sampler=_Shares(self._rows),

@@ -92,27 +92,27 @@ def sha256_of(network: nn.Module) -> str:
     return tensor_files.checksum({name: tensor.cpu() for name, tensor in network.state_dict().items()}, {})
 
 
-def promote(dataset_key: str, name: str) -> Path:
+def promote(model: str, name: str) -> Path:
     """Make the dev checkpoint the main one, with its log; returns its path."""
-    return _copy(checkpoint_path(dataset_key, "dev", name), checkpoint_path(dataset_key, "main", name))
+    return _copy(checkpoint_path(model, "dev", name), checkpoint_path(model, "main", name))
 
 
-def adopt(other_key: str, dataset_key: str, name: str) -> Path:
-    """Make another data set's main checkpoint this one's dev checkpoint, with its log; returns its path."""
-    return _copy(main_of(other_key, name), checkpoint_path(dataset_key, "dev", name))
+def adopt(other: str, model: str, name: str) -> Path:
+    """Make another model's main checkpoint this one's dev checkpoint, with its log; returns its path."""
+    return _copy(main_of(other, name), checkpoint_path(model, "dev", name))
 
 
-def main_of(key: str, name: str) -> Path:
-    """Where a data set's main checkpoint lies; CheckpointError where there is none."""
-    path = checkpoint_path(key, "main", name)
+def main_of(model: str, name: str) -> Path:
+    """Where a model's main checkpoint lies; CheckpointError where there is none."""
+    path = checkpoint_path(model, "main", name)
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}: train {key} first")
+        raise CheckpointError(f"there is no checkpoint {path}: train {model} first")
     return path
 
 
-def goes_on_from(other_key: str, dataset_key: str, name: str) -> bool:
-    """Whether this data set's dev checkpoint is the other's main one, or of trainings that went on from it."""
-    files = checkpoint_path(other_key, "main", name), checkpoint_path(dataset_key, "dev", name)
+def goes_on_from(other: str, model: str, name: str) -> bool:
+    """Whether this model's dev checkpoint is the other's main one, or of trainings that went on from it."""
+    files = checkpoint_path(other, "main", name), checkpoint_path(model, "dev", name)
     if not all(path.is_file() for path in files):
         return False
     first, found = (load(path, nn.Module).description for path in files)

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runtime.errors import ToolkitError
 from training.autoencoders import LATENT_SIZE, decoder_layers, pixels_of
 from training.backbones import MlpBackbone
 from training.forward_mode import Dual
@@ -17,9 +16,9 @@ LEAST_WEIGHT, MOST_WEIGHT = 0.5, 3.0  # of guidance that it learns
 
 
 def check_weight(weight: float) -> None:
-    """ToolkitError for a guidance weight that a generator does not learn."""
+    """ValueError for a guidance weight that a generator does not learn."""
     if not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
-        raise ToolkitError(f"a generator has a guidance weight of {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, not {weight:g}")
+        raise ValueError(f"a generator has a guidance weight of {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, not {weight:g}")
 
 
 class Generator(nn.Module):

@@ -58,7 +58,11 @@ def encode_dataset(
     device: torch.device | str = "cpu",
     track: Tracker = untracked,
 ) -> None:
-    """Encode all parts of a data set with a trained autoencoder into the file `output`."""
+    """Encode all parts of a data set with a trained autoencoder into the file `output`.
+
+    Raises DataError where that would replace something other than latents.
+    """
+    _check_replaceable(output)
     checkpoint = paths.checkpoint_path(dataset.model_name, version, kind)
     model = checkpoints.load(checkpoint, AutoEncoder, device).network
     tensors: dict[str, Tensor] = {}
@@ -94,6 +98,15 @@ def load(path: Path, dataset: datasets.Dataset) -> Latents:
     if found != dataset.key:
         raise DataError(f"{path} holds latents of {found}, not of {dataset.key}")
     return Latents(parts, encoder)
+
+
+def _check_replaceable(path: Path) -> None:
+    try:
+        replaceable = not path.exists() or "source" in tensor_files.read(path)[1]
+    except tensor_files.TensorFileError:
+        replaceable = False
+    if not replaceable:
+        raise DataError(f"{path} holds no latents: it is left as it is")
 
 
 @torch.no_grad()

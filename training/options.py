@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from runtime.sampling import Solver, diffusion_of, time_grid
@@ -17,7 +17,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a flow's samples are drawn; see runtime.model.Sampling. What is exported becomes the bundle's defaults."""
+    """How a flow's samples are drawn; see runtime.settings.Sampling. What is exported becomes the bundle's defaults."""
 
     sampler: Solver = "heun"
     steps: int = 4
@@ -139,8 +139,6 @@ class Options:
 
     def described(self) -> dict[str, object]:
         """What decides the result, as JSON values."""
-        names = (
-            "lr", "total_epochs", "batch_size", "gamma", "seed", "ema_decay", "initial_share", "precision", "compile",
-            "quantize", "clip", "shift", "distort", "patience",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in names} | {"milestones": list(self.milestones)}
+        others = {"num_workers", "resume", "device"}
+        found = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in others}
+        return found | {"milestones": list(self.milestones)}

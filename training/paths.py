@@ -1,8 +1,8 @@
-"""Where checkpoints lie: ``checkpoints/DATASET/VERSION/NAME.safetensors`` of the current directory. Needs no torch.
+"""Where checkpoints lie: ``checkpoints/MODEL/VERSION/NAME.safetensors`` of the current directory. Needs no torch.
 
-VERSION is "dev", the scratch checkpoint of the last training, or "main". NAME is "autoencoder", "vae", or
-"autoencoder-flow", "vae-flow" for the flow on that one's latents, "autoencoder-generator", "vae-generator" for what
-is distilled from both, or "classifier".
+MODEL is a Dataset.model_name, such as MNIST-nano; VERSION "dev", the scratch checkpoint of the last training, or
+"main"; NAME "autoencoder", "vae", or "autoencoder-flow", "vae-flow" for the flow on that one's latents,
+"autoencoder-generator", "vae-generator" for what is distilled from both, or "classifier".
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ FOLDER = Path("checkpoints")
 CLASSIFIER = "classifier"
 
 
-def checkpoint_path(dataset_key: str, version: Version, name: str) -> Path:
-    """Where the checkpoint `name` of a data set lies."""
-    return FOLDER / dataset_key / version / f"{name}.safetensors"
+def checkpoint_path(model: str, version: Version, name: str) -> Path:
+    """Where the checkpoint `name` of a model lies."""
+    return FOLDER / model / version / f"{name}.safetensors"
 
 
 def flow_name(autoencoder: str) -> str:

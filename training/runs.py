@@ -121,7 +121,7 @@ class Run:
         for run, before in zip((self, *self.beside), state["before"], strict=True):
             if before is not None:  # what the dev checkpoint holds now may be this run's own
                 run.facts["before"] = before
-        self._log = log_path(self.checkpoint).read_text().splitlines()[: state["epoch"]] if state["epoch"] else []
+        self._log = self._lines_before(state["epoch"])
         self.report(f"going on after epoch {state['epoch']}")
         return state
 
@@ -146,14 +146,20 @@ class Run:
         self.report(f"epoch {record['epoch']}: {losses}; {record['seconds']:.1f} s")
 
     def finish(self, **more: Any) -> None:
-        """Mark the kept checkpoint complete, with more facts, and forget the snapshot."""
+        """Mark the kept checkpoint complete, with more facts, and forget the snapshot.
+
+        Raises ToolkitError where another training has written the checkpoint meanwhile.
+        """
         if not parallel.is_first():
             return
         self.facts |= more
         for run in (self, *self.beside):
             kept = checkpoints.load(run.checkpoint, nn.Module)
+            if different := run._different(kept.description):
+                raise ToolkitError(f"{run.checkpoint} is another training's, which ran beside this one: {different}")
             run.save(kept.network, kept.description["last_epoch"], complete=True)
-        snapshot_path(self.checkpoint).unlink(missing_ok=True)
+        if self._was_interrupted():
+            snapshot_path(self.checkpoint).unlink()
 
     def save(self, network: nn.Module, record: dict[str, Any], complete: bool) -> None:
         """Write the checkpoint with the description of its training."""
@@ -162,6 +168,17 @@ class Run:
             **self.identity, **self.facts, "versions": versions, "last_epoch": record, "complete": complete
         }  # fmt: skip
         checkpoints.save(Checkpoint(network, self.arguments, description), self.checkpoint)
+
+    def _lines_before(self, epochs: int) -> list[str]:
+        """The log of so many epochs; ToolkitError where it is damaged or gone."""
+        path = log_path(self.checkpoint)
+        try:
+            lines = path.read_text("utf-8").splitlines()[:epochs] if epochs else []
+        except (OSError, ValueError) as error:
+            raise ToolkitError(f"{path} can't be read: {error}") from error
+        if len(lines) < epochs:
+            raise ToolkitError(f"{path} has {len(lines)} lines where {epochs} epochs were logged")
+        return lines
 
     def _write_snapshot(self, state: dict[str, Any]) -> None:
         before = [run.facts.get("before") for run in (self, *self.beside)]

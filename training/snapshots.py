@@ -20,8 +20,10 @@ def write(path: Path, state: dict[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The state, with tensors on the CPU. Raises TensorFileError where the file is damaged."""
+    """The state, with tensors on the CPU. Raises TensorFileError where the file is damaged or something else."""
     tensors, metadata = tensor_files.read(path)
+    if "state" not in metadata:
+        raise tensor_files.TensorFileError(f"{path} is no snapshot of a training")
     state: dict[str, Any] = _restore(metadata["state"], tensors)
     return state
 

@@ -18,16 +18,20 @@ CHECKSUM = "checksum"
 
 
 class TensorFileError(ToolkitError):
-    """A file of tensors is damaged."""
+    """A file of tensors is damaged, or can't be made."""
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and JSON-ready metadata, making the folder if need be."""
+    """Write tensors and JSON-ready metadata, making the folder if need be. TensorFileError where there is too much."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     texts = {key: json.dumps(value) for key, value in metadata.items()}
+    try:
+        content = save(tensors, texts | {CHECKSUM: checksum(tensors, texts)})
+    except SafetensorError as error:
+        raise TensorFileError(f"{path} can't be written: {' '.join(str(error).split())[:200]}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path) as aside:
-        aside.write_bytes(save(tensors, texts | {CHECKSUM: checksum(tensors, texts)}))
+        aside.write_bytes(content)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -20,7 +20,7 @@ export function noise(seed, first, count, size) {
   const counters = Math.ceil(size / 8), numbers = new Float32Array(count * size);
   for (let image = 0; image < count; image++) {
     for (let c = 0; c < counters; c++) {
-      const counter = 1n + BigInt(first + image) * BigInt(counters) + BigInt(c);
+      const counter = 1n + (BigInt(first) + BigInt(image)) * BigInt(counters) + BigInt(c);
       philox([counter & MASK, counter >> 64n, 0n, 0n], [BigInt(seed), 0n]).forEach((word, j) => {
         const radius = Math.sqrt(-2 * Math.log((Number(word >> 32n) + 0.5) * 2 ** -32));
         const angle = Number(word & 0xffffffffn) * (2 * Math.PI * 2 ** -32);
@@ -33,8 +33,12 @@ export function noise(seed, first, count, size) {
   return numbers;
 }
 
-/** Images of labels, 784 grey levels each, by a session of generate.onnx. shape: manifest.latent_shape. */
+/** Images of labels, 784 grey levels each, by a session of generate.onnx. shape: manifest.latent_shape. Which classes
+ * there are only the manifest knows: the number that follows the last one stands for any. */
 export async function generate(ort, session, shape, labels, { seed = 0, weight, first = 0 }) {
+  if (!(weight >= 0)) throw new RangeError(`weight is a number from 0, not ${weight}: manifest.defaults.weight, say`);
+  if (BigInt(seed) < 0n || BigInt(seed) > MASK) throw new RangeError(`seed is from 0 to 2^64 - 1, not ${seed}`);
+  if (!labels.length || labels.some((label) => label < 0)) throw new RangeError(`labels are classes from 0: ${labels}`);
   const count = labels.length, size = shape.reduce((a, b) => a * b);
   const { image } = await session.run({
     noise: new ort.Tensor("float32", noise(seed, first, count, size), [count, ...shape]),

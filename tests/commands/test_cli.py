@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cli import cli
+from runtime import bundle as bundles
 from runtime import manifests
 from tests.command_line import PROJECT, error_line, picture, run
 
@@ -51,6 +52,10 @@ def test_classify_names_classes(tmp_path):
         Image.fromarray(image).save(tmp_path / f"{name}.png")
     result = run("classify a.png b.png", tmp_path)
     assert [line.split()[:2] for line in result.stdout.splitlines()] == [["a.png:", "7"], ["b.png:", "4"]]
+    (tmp_path / "fake.png").write_text("no picture")
+    others = run("classify a.png fake.png b.png gone.png", tmp_path, status=1)
+    assert others.stdout == result.stdout
+    assert re.search(r"^Error: fake\.png is no picture.*; there is no picture gone\.png", others.stderr, re.M)
     found = json.loads(run("classify a.png b.png --json", tmp_path).stdout)
     assert [image["class"] for image in found["images"]] == ["7", "4"]
     assert sum(found["images"][0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
@@ -155,7 +160,8 @@ def test_info_lists_and_details(tmp_path):
     assert "MNIST" in listed
     assert "CPUExecutionProvider" in listed
     detail = json.loads(run("info MNIST --json", tmp_path).stdout)["bundles"][0]
-    assert detail["verified"]
+    assert detail["checksum"] == bundles.read("MNIST").checksum
+    assert detail["networks"] == ["vae", "flow"]
     assert set(detail["files"]) == set(manifests.GRAPHS)
 
 

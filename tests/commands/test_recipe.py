@@ -1,6 +1,7 @@
 """All stages of a recipe, run."""
 
 import shutil
+from dataclasses import replace
 
 import click
 import numpy as np
@@ -9,19 +10,19 @@ import torch
 
 import runtime
 from commands.export import export
-from commands.models import Choice
+from commands.models import Choice, opened
 from evaluation.accuracy import measure_accuracy
 from export.bundles import export_bundle
 from export.sources import Source
 from runtime import bundle as bundles
 from runtime.datasets import LabelledImages, find, load, read_idx
-from runtime.errors import ToolkitError
 from tests.make_data import write_idx
 from tests.recipes import COMPACT, NANO, SHARING, TINY, run
 from training import checkpoints, paths, tensor_files
 from training.autoencoders import AutoEncoder
 from training.checkpoints import Checkpoint, CheckpointError
 from training.classifiers import Classifier
+from training.flows import Flow
 from training.runs import Run
 from training.sieve import Sieve
 
@@ -68,6 +69,24 @@ def test_a_model_of_another_size_goes_on_from_the_main_one_and_is_packed(folder,
     assert "MNIST-compact is read in its place" in capsys.readouterr().err
 
 
+def test_commands_say_what_no_longer_fits(folder, root, capsys):
+    run(root, promote=True)
+    choice, bundle = Choice(find("MNIST")), bundles.read(folder / "models_onnx" / "MNIST")
+    bundles.record_measurements(bundle, {"fidelity": 0.5})
+    capsys.readouterr()
+    opened(choice)
+    assert not capsys.readouterr().err
+    path = paths.checkpoint_path("MNIST", "main", "vae-flow")
+    flow = checkpoints.load(path, Flow)
+    checkpoints.save(replace(flow, description={**flow.description, "lr": 0.5}), path)
+    opened(choice)
+    assert "vae-flow.safetensors is not the checkpoint that" in capsys.readouterr().err
+    export(choice, None, {}, "float32")
+    told = capsys.readouterr().err
+    assert "had figures of its samples" in told
+    assert "vae-generator.safetensors was distilled from other checkpoints" in told
+
+
 def test_a_generator_of_another_size_learns_from_the_main_model(folder, root):
     run(root, promote=True)
     (folder / "nano.toml").write_text(NANO)
@@ -78,7 +97,7 @@ def test_a_generator_of_another_size_learns_from_the_main_model(folder, root):
     assert model.bundle.manifest["provenance"]["generator"]["teacher"] == teacher
     assert model.bundle.defaults.weight == 1.4
     choice = Choice(find("MNIST", size="nano"))
-    with pytest.raises(ToolkitError, match=r"0\.5 to 3, not 9"):
+    with pytest.raises(click.UsageError, match=r"--weight: .*0\.5 to 3, not 9"):
         export(choice, None, {"weight": 9.0}, "float32")
     with pytest.raises(click.UsageError, match="--steps is of a flow's solver"):
         export(choice, None, {"steps": 3}, "float32")

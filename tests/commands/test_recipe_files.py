@@ -9,6 +9,8 @@ from runtime.errors import DataError
 from tests.recipes import TINY, run
 from training.checkpoints import CheckpointError
 
+AUTOENCODER = TINY[TINY.index("[autoencoder]") : TINY.index("[classifier]")]
+DISTILLATION = TINY[TINY.index("[distillation]") : TINY.index("[[generator_stages]]")]
 CLASSIFIER = TINY[TINY.index("[classifier]") : TINY.index("[flow]")]
 
 
@@ -56,10 +58,15 @@ STAGE = "[[flow_stages]]\nname = 'more'\ntotal_epochs = 1\n"
         ("alpha = 0.5", 'alpha = "much"', "autoencoder: alpha: 'much' is not a number"),
         ("alpha = 0.5", "alpha = true", "alpha: True is no number"),
         ("alpha = 0.5", "compile = 3", "compile: 3 is no boolean"),
+        ("alpha = 0.5", "compile = []", r"compile: \[\] is no boolean"),
         ("alpha = 0.5", "from = 3", "from: 3 is no text"),
         ("batch_size = 64", "batch_size = 64.7", "batch_size: 64.7 is no integer"),
         ("[export]", '[export]\nsampler = "ode"', "export: diffusion goes with"),
         ("alpha = 0.5", "resume = true", "autoencoder: has 'resume'"),
+        ('model = "vae"', 'model = "autoencoder"', "autoencoder: has 'alpha', which is not of autoencoder"),
+        ('dataset = "MNIST"', 'dataset = "MNIST"\nsize = "tiny"', "distillation: a generator of another size"),
+        (DISTILLATION, "", "has generator_stages without distillation"),
+        (AUTOENCODER, "", "has classifier, flow, flow_stages without autoencoder"),
         ("pairs = 3", "pears = 3", "flow_stages: number 1: has 'pears'"),
         ("pairs = 3", "rounds = 0", "flow_stages: number 1: rounds: 0 is not"),
         ('name = "tuning"', "", "flow_stages: number 1: lacks name"),

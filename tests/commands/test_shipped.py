@@ -17,6 +17,7 @@ from training.generators import Generator
 from training.options import DRAWING_WEIGHTS, FlowObjective, Options
 
 OF_FOUR_STEPS = ("MNIST-fast", "FashionMNIST-fast")  # learnt when their teachers drew so; their recipes have two
+NONE = "\N{EN DASH}"  # in a table
 DEFAULTS = {**asdict(FlowObjective()), **Options().described()}  # of what older trainings do not say
 
 
@@ -88,3 +89,46 @@ def test_the_mnist_model_is_as_small_as_it_says():
     assert manifest["files"]["decoder.onnx"]["multiply_adds"] < 1_000_000
     assert manifest["files"]["generate.onnx"]["multiply_adds"] < 1_400_000
     assert np.isclose(sum(manifest["dataset"]["prior"]), 1)
+
+
+def _rows(title):
+    """The cells of a table of README.md, without its head, below a heading."""
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    table = [line for line in text[text.index(title) :].split("\n\n")[1].splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table[2:]]
+
+
+def _rounded(value, digits=3):
+    return f"{value + 1e-9:.{digits}f}"  # half up, as README has it
+
+
+def test_readme_has_the_figures_of_all_that_ships():
+    rows = {row[0].strip("`"): row[1:] for row in _rows("### How small, how fast")}
+    assert rows.keys() >= set(places.shipped())
+    for name in places.shipped():
+        bundle = bundles.read(name)
+        manifest, found = bundle.manifest, bundle.manifest["measured"]
+        kilobytes = (
+            bundle.path.stat().st_size if bundle.path.is_file() else sum(map(len, bundle.graphs.values()))
+        ) / 1024
+        reads = manifest["files"].get("classify.onnx")
+        assert rows[name] == [
+            f"{manifest['parameters']:,}",
+            rows[name][1] if bundle.path.is_file() else f"{kilobytes:.0f}, {manifest['storage']}",
+            f"{manifest['files']['generate.onnx']['multiply_adds'] / 1e6:.2f} M",
+            _rounded(found["fidelity"]),
+            _rounded(found["frechet_multiple"], 1),
+            f"{_rounded(found['recall'])} / {_rounded(found['coverage'])}",
+            f"{reads['multiply_adds'] / 1e6:.1f} M" if reads else NONE,
+            _rounded(found["accuracy"], 4) if reads else NONE,
+        ]
+
+
+def test_readme_has_the_figures_of_the_main_models():
+    rows = {row[0]: row[1:] for row in _rows("## What the shipped models do")[:6]}
+    for column, name in enumerate(["MNIST", "EMNIST-balanced", "EMNIST-byclass", "FashionMNIST"]):
+        found = bundles.read(name).manifest["measured"]
+        cells = {title: row[column].split()[0] for title, row in rows.items()}
+        names = ["fidelity", "frechet_multiple", "precision", "recall", "density", "coverage"]
+        wanted = [_rounded(found[each], 1 if each == "frechet_multiple" else 3) for each in names]
+        assert list(cells.values()) == wanted

@@ -15,7 +15,8 @@ import torch
 from commands import options, train, training_options
 from commands.options import BITS
 from tests.command_line import error_line, run
-from training import tensor_files
+from training import checkpoints, tensor_files
+from training.autoencoders import AutoEncoder
 from training.checkpoints import AUTOENCODERS
 from training.options import Options
 from training.paths import KINDS
@@ -49,6 +50,31 @@ def test_bits_that_commands_offer_are_those_that_weights_can_have():
 
 def test_autoencoders_that_commands_offer_are_those_that_there_are():
     assert tuple(AUTOENCODERS) == KINDS
+
+
+def test_latents_replace_nothing_else(trained, tmp_path, root):
+    shutil.copytree(trained, tmp_path / "copy")
+    words = (
+        f"encode-dataset {DEV.partition(' --auto')[0]} --root {root} --latents checkpoints/MNIST/dev/vae.safetensors"
+    )
+    before = (trained / "checkpoints/MNIST/dev/vae.safetensors").read_bytes()
+    assert "holds no latents: it is left as it is" in error_line(run(words, tmp_path / "copy", status=1, torch=True))
+    assert (tmp_path / "copy/checkpoints/MNIST/dev/vae.safetensors").read_bytes() == before
+
+
+def test_a_flow_of_another_encoder_does_not_become_the_main_one(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "copy")
+    folder = tmp_path / "copy/checkpoints/MNIST"
+    (folder / "main").mkdir()
+    found = checkpoints.load(folder / "dev/vae.safetensors", AutoEncoder)
+    torch.nn.init.zeros_(next(found.network.encoder.parameters()))
+    checkpoints.save(found, folder / "main/vae.safetensors")
+    words = (
+        f"train --model flow --autoencoder vae --latents z.safetensors {TINY} --dim1 8 --n_layers=1 --resume --promote"
+    )
+    result = run(words, tmp_path / "copy", status=1, torch=True)
+    assert "latents of another encoder than checkpoints/MNIST/main/vae.safetensors has" in result.stderr
+    assert not (folder / "main/vae-flow.safetensors").exists()
 
 
 def test_what_a_flag_has_by_default_a_recipe_has_too():

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -170,6 +171,12 @@ def test_a_generator_alone_makes_a_bundle_that_only_generates(tmp_path, source):
     model = runtime.load(folder)
     assert [path.name for path in sorted(folder.iterdir())] == ["generate.onnx", "manifest.json"]
     assert model.generate([3, 1]).shape == (2, 28, 28)
-    for use in (lambda: model.classify(model.generate([3])), lambda: model.generate([3], steps=2)):
+    no_images, no_latents = np.zeros((0, 28, 28), np.uint8), np.zeros((0, *model.latent_shape))
+    for use in (
+        lambda: model.classify(model.generate([3])),
+        lambda: model.generate([3], steps=2),
+        lambda: model.encode(no_images),
+        lambda: model.decode(no_latents),
+    ):
         with pytest.raises((BundleError, ValueError), match="only generates"):
             use()

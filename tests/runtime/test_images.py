@@ -61,6 +61,18 @@ def test_floats_of_0_and_1_are_black_and_white(tmp_path, digit):
     np.testing.assert_array_equal(pictures.read_picture(path), np.where(digit > 127, 255, 0))
 
 
+def test_values_a_little_above_one_are_of_zero_to_one(tmp_path, digit):
+    path = save(digit.astype(np.float32) / 255 * 1.02, tmp_path / "a.tif")
+    brighter = (np.minimum(digit / 255 * 1.02, 1) * 255).round()
+    assert np.abs(pictures.read_picture(path) - brighter).max() <= 1
+
+
+def test_sixteen_bits_may_hold_twelve(tmp_path, digit):
+    scan = Image.fromarray(digit.astype(np.uint16) * 16)
+    scan.save(tmp_path / "a.png")
+    assert np.abs(pictures.read_picture(tmp_path / "a.png") - digit.astype(int)).max() <= 1
+
+
 def test_another_way_to_invert_is_refused(tmp_path, digit):
     path = save(digit, tmp_path / "a.png")
     for invert in (True, "Yes"):
@@ -104,15 +116,18 @@ def test_what_is_drawn_is_framed_like_the_data_set_s_images(tmp_path, paper, ink
     assert (by_mass * np.arange(28)[:, None]).sum() / by_mass.sum(dtype=int) == pytest.approx(13.5, abs=0.6)
 
 
-def test_a_picture_of_nothing_is_empty(tmp_path):
-    assert not pictures.read_picture(save(np.full((90, 50), 200, np.uint8), tmp_path / "a.png"), framing=WHOLE).any()
+def test_a_picture_of_nothing_is_refused(tmp_path):
+    nothing = save(np.full((90, 50), 200, np.uint8), tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png has nothing drawn in it"):
+        pictures.read_picture(nothing, framing=WHOLE)
 
 
 @pytest.mark.parametrize("framing", [WHOLE, find("MNIST").framing])
 def test_specks_that_are_too_small_are_nothing(tmp_path, framing):
     specks = np.full((560, 560), 255, np.uint8)
     specks[0, 0] = specks[-1, -1] = 0
-    assert not pictures.read_picture(save(specks, tmp_path / "a.png"), framing=framing).any()
+    with pytest.raises(DataError, match="nothing drawn"):
+        pictures.read_picture(save(specks, tmp_path / "a.png"), framing=framing)
 
 
 @pytest.mark.parametrize("shape", [(1, 400), (400, 1), (2, 2)])

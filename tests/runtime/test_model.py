@@ -29,6 +29,11 @@ def few(generator_bundle):
 LABELS = np.arange(20) % 10
 
 
+def test_a_model_says_what_it_is(shipped):
+    assert repr(shipped).startswith("Model('MNIST', SessionSettings(threads=")
+    assert len(repr(shipped.bundle)) < 2000
+
+
 def test_shapes_and_dtypes(shipped):
     images = shipped.generate([3, 1, 4], seed=0)
     assert (images.dtype, images.shape) == (np.uint8, (3, 28, 28))
@@ -91,7 +96,7 @@ def test_an_image_is_the_same_whatever_the_chunk(shipped, monkeypatch):
 
 def test_a_stream_may_go_on_where_another_ended(shipped):
     whole = np.concatenate(list(shipped.stream(9, [2, 7, 1], seed=9)))
-    later = np.concatenate(list(shipped.stream(3, [2, 7, 1], seed=9, first=6, batch_size=2)))
+    later = np.concatenate(list(shipped.stream(3, [2, 7, 1], seed=9, first=np.uint8(6), batch_size=2)))
     np.testing.assert_array_equal(later, whole[6:])
 
 
@@ -193,6 +198,11 @@ def test_wrong_latents_are_refused(gaussian):
         gaussian.decode(np.full((1, 1, 7, 7), np.nan))
 
 
+def test_latents_that_no_picture_has_are_refused(shipped):
+    with pytest.raises(ValueError, match="too large"):
+        shipped.decode(np.full((1, 1, 7, 7), 3e38))
+
+
 def test_wrong_streams_and_rules_are_refused(gaussian):
     for arguments in (
         {"num": -1},
@@ -202,6 +212,7 @@ def test_wrong_streams_and_rules_are_refused(gaussian):
         {"num": True},
         {"num": 1, "batch_size": 1.5},
         {"num": 300, "first": 2**40},
+        {"num": 1, "first": "a"},
         {"num": 1, "weight": math.nan},
     ):
         with pytest.raises(ValueError, match=r"num|weight|batch_size|labels|first"):

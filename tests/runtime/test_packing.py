@@ -1,8 +1,10 @@
+import copy
 import gc
 import io
 import lzma
 import multiprocessing
 import os
+import pickle
 import tarfile
 
 import numpy as np
@@ -146,6 +148,16 @@ def test_what_is_unpacked_goes_with_its_model_at_once(packed):
         assert not folder.exists()
     finally:
         gc.enable()
+
+
+def test_a_copy_unpacks_for_itself(packed):
+    model = runtime.load(packed)
+    images = np.zeros((2, 28, 28), np.uint8)
+    wanted = model.encode(images)
+    copies = [pickle.loads(pickle.dumps(model)), runtime.Model(copy.copy(model.bundle))]
+    del model
+    for each in copies:
+        np.testing.assert_array_equal(each.encode(images), wanted)
 
 
 def test_a_forked_process_leaves_what_its_parent_unpacked(packed):

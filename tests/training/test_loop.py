@@ -1,4 +1,5 @@
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -147,10 +148,40 @@ def test_a_complete_run_leaves_the_snapshot_of_the_next(tmp_path):
     assert snapshot_path(Training(tmp_path).path).is_file()
 
 
+def test_a_training_that_ends_beside_another_leaves_its_files(tmp_path):
+    first = Training(tmp_path)
+    first.start()
+    other = Training(tmp_path, seed=5)
+    with pytest.raises(ToolkitError, match="another training's, which ran beside this one: seed 0, not 5"):
+        other.run.finish()
+    other.run.begin({"epoch": 0})
+    first.run.finish()
+    assert snapshot_path(first.path).is_file()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: log_path(path).write_bytes(b"\xff\xfe"), r"jsonl can't be read"),
+        (lambda path: log_path(path).unlink(), r"jsonl can't be read"),
+        (lambda path: log_path(path).write_text(""), "has 0 lines where 1 epochs"),
+        (lambda path: shutil.copy(path, snapshot_path(path)), "is no snapshot"),
+    ],
+)
+def test_what_is_wrong_with_the_files_of_a_run_to_resume_is_said(tmp_path, damage, message):
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path).start(fails_after=6)
+    damage(Training(tmp_path).path)
+    with pytest.raises(ToolkitError, match=message):
+        Training(tmp_path, resume=True).start()
+
+
 def test_compiled_losses_are_the_same(tmp_path, monkeypatch):
     plain = Training(tmp_path / "plain", total_epochs=1).start()
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    compile_it, asked = partial(torch.compile, backend="eager"), []
+    monkeypatch.setattr(torch, "compile", lambda losses: asked.append(losses) or compile_it(losses))
     compiled = Training(tmp_path / "compiled", total_epochs=1, compile=True).start()
+    assert len(asked) == 1
     torch.testing.assert_close(compiled.network.state_dict(), plain.network.state_dict())
 
 
@@ -174,8 +205,15 @@ def test_patience_stops_and_keeps_the_best(tmp_path):
 
 
 def test_bfloat16_learns_too(tmp_path):
-    training = Training(tmp_path, precision="bfloat16")
-    checkpoint = training.start()
+    training, seen = Training(tmp_path, precision="bfloat16"), set()
+
+    def losses(model, batch):
+        if model.training:
+            seen.add(model.encoder[0](batch[0]).dtype)
+        return training.losses(model, batch)
+
+    checkpoint = training.start(losses)
+    assert seen == {torch.bfloat16}
     assert training.records()[-1]["validation"]["loss"] < training.records()[0]["validation"]["loss"]
     assert all(tensor.dtype == torch.float32 for tensor in checkpoint.network.parameters())
 

@@ -50,9 +50,7 @@ def train_flow(task: Task, kind: str, latents_path: Path, objective: FlowObjecti
     encoded = latents.load(latents_path, task.dataset)
     options, train = task.options, encoded.parts["train"]
     with_images = takes_autoencoder(objective, options, given.classifier is not None)
-    if (encoded.parts["train"].log_variance is not None) != (kind == "vae"):
-        raise CheckpointError(f"{latents_path} are not latents of the {kind}: give the right --autoencoder")
-    _check(given, latents_path, encoded.encoder_sha256, with_images)
+    _check(given, kind, latents_path, encoded, with_images)
     frequencies = _frequencies(train.labels, len(task.dataset.classes))
     run = _run(task, kind, objective, given, encoded, frequencies)
     if run.is_complete():
@@ -145,9 +143,12 @@ class FlowLoss:
         return losses
 
 
-def _check(given: Given, latents_path: Path, sha256: str, takes_autoencoder: bool) -> None:
+def _check(given: Given, kind: str, latents_path: Path, encoded: latents.Latents, with_images: bool) -> None:
     """CheckpointError where a checkpoint is missing, or the latents are of another encoder than a checkpoint's."""
-    if takes_autoencoder and given.autoencoder is None:
+    sha256 = encoded.encoder_sha256
+    if (encoded.parts["train"].log_variance is not None) != (kind == "vae"):
+        raise CheckpointError(f"{latents_path} are not latents of the {kind}: give the right --autoencoder")
+    if with_images and given.autoencoder is None:
         raise CheckpointError("drawing, augmentation, and a classifier take an autoencoder")
     if given.flow is not None and given.flow.description["encoder_sha256"] != sha256:
         raise CheckpointError(f"{latents_path} are latents of another encoder than the flow was trained on")

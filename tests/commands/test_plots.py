@@ -5,14 +5,23 @@ from PIL import Image
 
 from commands import plots
 from commands.info import info
+from runtime import bundle as bundles
 from runtime.errors import ToolkitError
 
 
-def test_the_ladder_is_drawn_of_all_bundles(tmp_path):
+def test_the_ladder_is_drawn_of_all_bundles(tmp_path, monkeypatch):
+    save, figures = plots._save, []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure) or save(figure, path))
     info(None, tmp_path / "ladder.png", as_json=False)
     with Image.open(tmp_path / "ladder.png") as picture:
         assert min(picture.size) > 500
-        assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
+    axes = figures[0].axes[3]  # of fidelity and weights in all
+    assert (axes.get_ylabel(), figures[0].axes[9].get_xlabel()) == ("fidelity", "weights in all")
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    weights, fidelities = lines["MNIST"].get_data()
+    nano = bundles.read("MNIST-nano").manifest
+    assert (weights[0], fidelities[0]) == (nano["parameters"], nano["measured"]["fidelity"])
+    assert list(lines["MNIST, the reference"].get_xdata()) == [99_141]
 
 
 def test_a_packed_bundle_has_the_size_of_its_file(tmp_path):

@@ -33,11 +33,12 @@ def classify(choice: Choice, files: Sequence[Path], top: int, rule: Rule | None,
             read.append(path)
         except DataError as error:
             refused.append(str(error))
-    if not refused:
-        return _classified(opened(choice), read, np.stack(inputs), top, rule, as_json)
-    if read:
-        click.echo(_classified(opened(choice), read, np.stack(inputs), top, rule, as_json))
-    raise DataError("; ".join(refused))
+    said = _classified(opened(choice), read, np.stack(inputs), top, rule, as_json) if read else ""
+    if refused:
+        if read:
+            click.echo(said)
+        raise DataError("; ".join(refused))
+    return said
 
 
 def _classified(

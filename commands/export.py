@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from commands import networks
 from commands.models import EXPORTED, Choice, default_kind
 from commands.options import check_solver
 from commands.progress import note, track
@@ -20,7 +21,6 @@ from runtime import bundle as bundles
 from runtime import places
 from runtime.errors import BundleError
 from runtime.places import SUFFIX
-from training.generators import check_weight
 from training.options import Sampling
 
 
@@ -36,10 +36,7 @@ def export(choice: Choice, output: Path | None, settings: Mapping[str, Any], sto
     sampler = replace(sampler_of(source), **{**own, **chosen})
     check_solver(vars(sampler))
     if "weight" in chosen and sources.generator_of(source) is not None:
-        try:
-            check_weight(sampler.weight)
-        except ValueError as error:
-            raise click.UsageError(f"--weight: {error}.") from error
+        networks.check_weight(sampler.weight)
     return write_bundle(source, output, sampler, storage)
 
 

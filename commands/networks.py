@@ -1,4 +1,4 @@
-"""From words of the command line to a network's constructor."""
+"""From words of the command line to a network's constructor, and what networks can't be or do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 import torch
 from torch import nn
 
-from training import checkpoints
+from training import checkpoints, generators
 from training.checkpoints import AUTOENCODERS
 from training.classifiers import Classifier
 from training.flows import Flow
@@ -60,6 +60,14 @@ def check_buildable(network: type[nn.Module], arguments: Mapping[str, Any]) -> N
         raise click.UsageError(f"{network.__name__} can't be built: {str(error).splitlines()[0]}.") from error
     if count > MAX_PARAMETERS:
         raise click.UsageError(f"{network.__name__} would have {count:,} parameters; {MAX_PARAMETERS:,} are allowed.")
+
+
+def check_weight(weight: float) -> None:
+    """UsageError for a guidance weight that a generator does not learn."""
+    try:
+        generators.check_weight(weight)
+    except ValueError as error:
+        raise click.UsageError(f"--weight: {error}.") from error
 
 
 def _in_words(parameters: dict[str, inspect.Parameter]) -> str:

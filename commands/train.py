@@ -27,7 +27,7 @@ from training.calibration import PAIRS
 from training.checkpoints import AUTOENCODERS, Checkpoint, Network
 from training.classifiers import Classifier
 from training.flows import Flow
-from training.generators import Generator, check_weight
+from training.generators import Generator
 from training.options import FlowObjective, GeneratorObjective, Options, Sampling
 from training.paths import CLASSIFIER, Version, flow_name, generator_name
 from training.runs import Task
@@ -68,10 +68,7 @@ class Training:
         """What the flags of `train` ask for; network: its further words. UsageError for what lacks another flag."""
         check_together(given, given["model"], going_on=given["model_version"] is not None)
         if given["model"] == "generator":
-            try:
-                check_weight(given["weight"])
-            except ValueError as error:
-                raise click.UsageError(f"--weight: {error}.") from error
+            networks.check_weight(given["weight"])
         return cls(
             find(given["dataset"], given["split"], given["size"]),
             options=Options(device=device, **{name: given[name] for name in RUN}),

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import bayes, noise, sampling
+from . import bayes, drawing, noise, sampling
 from .bayes import RULES, Floats, Rule
 from .bundle import Bundle, read
 from .checks import check_images, check_labels, check_latents, in_range, one_of
@@ -276,28 +276,7 @@ class Model:
 
     def _solve(self, way: Way, labels: NDArray[np.int64], first: int) -> Iterator[Latents]:
         """Noise, what every step makes of it, latents."""
-        solver = one_of("sampler", way.sampler, sampling.SOLVERS)
-
-        def draw(stream: int) -> Floats:
-            return noise.normal(way.seed, first, len(labels), self.latent_shape, stream)
-
-        velocity = self._guided(labels, way.weight, way.guidance_start)
-        x, times = draw(0).astype(np.float64), sampling.time_grid(way.steps)
-        for state in sampling.solve(solver, velocity, x, times, way.diffusion, lambda step: draw(step + 1)):
-            yield state.astype(np.float32)
-
-    def _guided(self, labels: NDArray[np.int64], weight: float, start: float) -> Callable[[Floats, float], Floats]:
-        """The velocity of these labels, guided from time `start` on, as a function of (x, t)."""
-        both = np.concatenate([labels, np.full_like(labels, len(self.classes))])
-
-        def velocity(x: Floats, t: float) -> Floats:
-            if weight == 1 or t < start:
-                return self._velocity(x, np.full(len(x), t), labels)
-            found = self._velocity(np.concatenate([x, x]), np.full(len(both), t), both)
-            guided: Floats = sampling.guided(found[: len(x)], found[len(x) :], weight)
-            return guided
-
-        return velocity
+        return drawing.states(way, labels, first, self._velocity, self.latent_shape, no_class=len(self.classes))
 
     def _velocity(self, x: Floats, t: Floats, labels: NDArray[np.int64]) -> Floats:
         return self._graph("flow.onnx")(x.astype(np.float32), t.astype(np.float32), labels)[0]

@@ -1,0 +1,140 @@
+"""What a bundle will be: its manifest, but for the files, and its graphs."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+
+from export import sources
+from export.graphs import GraphSpec, Networks, bundle_graphs, fold_batch_norms, folded, generator_graph
+from export.one_call import Reading
+from export.sources import Source
+from export.storage import Storage, rounded, rounded_network
+from runtime import manifests
+from runtime.bayes import DenoisingBank
+from runtime.datasets import Dataset
+from runtime.sampling import FEW
+from training import checkpoints
+from training.calibration import UNCALIBRATED
+from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator, check_weight
+from training.options import Sampling
+
+Manifest = dict[str, Any]
+GENERATOR_WEIGHTS = {"weights": [LEAST_WEIGHT, MOST_WEIGHT]}
+OF_STAGES = ("doubtful", "certain", "settled", "unsettled", "emphasis")  # of a Reading, as calibration names them
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A manifest without the files, and what they will be: each graph beside torch's own that it must match."""
+
+    manifest: Manifest
+    graphs: Sequence[tuple[GraphSpec, GraphSpec]]
+
+    def whole(self, name: str, files: Manifest) -> Manifest:
+        """The manifest of the bundle of this name, with what is said of its files."""
+        return {"format": manifests.FORMAT, "name": name, "measured": {}, **self.manifest, "files": files}
+
+
+def plan_of(source: Source, defaults: Sampling | None, storage: Storage, with_flow: bool = True) -> Plan:
+    """The plan of a source's bundle.
+
+    defaults: how images are drawn, as the model was finished where there are none; storage: of the weights; with_flow:
+    an untrained flow takes the place of the source's own where there should be none.
+    Raises CheckpointError, and ValueError for a guidance weight that a generator has not learnt.
+    """
+    if source.only_generates:
+        return _generator_plan(source, defaults, storage)
+    parts = sources.read(source, with_flow)
+    defaults = defaults or sources.drawn_by(parts.flow)
+    if parts.generator:
+        check_weight(defaults.weight)
+    networks = Networks(
+        parts.autoencoder.network, parts.flow.network, parts.generator.network if parts.generator else None
+    )
+    description, reading = parts.flow.description, _reading(parts.flow.description)
+    plain = rounded(folded(networks), storage)
+    checked = networks if storage == "float32" else plain
+    specs, references = (bundle_graphs(each, defaults, reading) for each in (plain, checked))
+    counted = [each for each in (networks.autoencoder, networks.flow, networks.generator) if each is not None]
+    manifest = {
+        "dataset": _facts(source.dataset, description["prior"]),
+        "autoencoder": source.kind,
+        "storage": storage,
+        "latent_shape": list(networks.flow.latent_shape),
+        "parameters": sum(p.numel() for network in counted for p in network.parameters()),
+        "defaults": {
+            "steps": defaults.steps,
+            "weight": defaults.weight,
+            "sampler": FEW if networks.generator else defaults.sampler,
+            "solver": defaults.sampler,
+            "guidance_start": defaults.guidance_start,
+            "diffusion": defaults.spread,
+        },
+        "classifier": description["classifier"],
+        **({"generator": GENERATOR_WEIGHTS} if networks.generator else {}),
+        "provenance": {**parts.provenance(), "versions": _versions()},
+    }
+    return Plan(manifest, list(zip(specs, references, strict=True)))
+
+
+def _generator_plan(source: Source, defaults: Sampling | None, storage: Storage) -> Plan:
+    """A bundle that only generates."""
+    checkpoint = checkpoints.load(source.generator_path, Generator)
+    network, defaults = checkpoint.network, defaults or sources.drawn_by(checkpoint)
+    check_weight(defaults.weight)
+    plain = rounded_network(fold_batch_norms(network), storage)
+    classes = len(source.dataset.classes)
+    trained = sources.provenance_of(source.generator_path, checkpoint)
+    provenance = {name: trained[name] for name in ("sha256", "total_epochs", "teacher")}
+    before = sources.before(trained, lambda name: name == "total_epochs")
+    manifest = {
+        "dataset": _facts(source.dataset, [1 / classes] * classes),
+        "storage": storage,
+        "latent_shape": list(network.latent_shape),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "defaults": {"weight": defaults.weight, "sampler": FEW},
+        "generator": GENERATOR_WEIGHTS,
+        "provenance": {"generator": provenance | before, "versions": _versions()},
+    }
+    checked = network if storage == "float32" else plain
+    return Plan(manifest, [(generator_graph(plain), generator_graph(checked))])
+
+
+def _facts(dataset: Dataset, prior: list[float]) -> dict[str, Any]:
+    return {
+        "key": dataset.key,
+        "name": dataset.name,
+        "split": dataset.split,
+        "classes": list(dataset.classes),
+        "prior": prior,
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }
+
+
+def _reading(description: dict[str, Any]) -> Reading:
+    """How the denoising rule reads images, from what is said of a flow."""
+    classifier = description["classifier"]
+    bank, prior = DenoisingBank(**classifier["bank"]), tuple(description["prior"])
+    stages = classifier.get("stages", [(pair, len(prior)) for pair in range(len(bank.times))])
+    return Reading(
+        bank,
+        classifier["temperatures"]["denoising"],
+        prior,
+        tuple((pair, count) for pair, count in stages),
+        **{name: classifier.get(name, UNCALIBRATED[name]) for name in OF_STAGES},
+    )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+
+gc.disable()  # what modules make as they load, stays: to look for garbage among it would take a tenth of a page's time
+
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,9 @@ from commands import command_options as own
 from commands import options as flags
 from commands import process
 from runtime import __version__
+
+gc.freeze()
+gc.enable()
 
 
 @click.group(

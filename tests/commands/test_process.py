@@ -66,3 +66,9 @@ def test_what_was_measured_is_said_where_its_picture_can_not_be_written(root, tm
     with pytest.raises(OSError, match="no space"):
         test.test(Choice(find("MNIST", size="tiny")), root, None, 100, tmp_path / "a.png", [], as_json=False)
     assert capsys.readouterr().out.startswith("accuracy ")
+
+
+def test_garbage_is_looked_for_again_once_modules_are_loaded():
+    code = "import gc, cli; print(gc.isenabled(), gc.get_freeze_count() > 0)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["True", "True"]

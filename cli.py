@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-gc.disable()  # what modules make as they load, stays: to look for garbage among it would take a tenth of a page's time
+gc.disable()  # what modules make as they load, stays: to look for garbage among it takes a twentieth of a page's time
 
 from pathlib import Path
 from typing import Any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import signal
 import sys
@@ -41,7 +40,6 @@ def run(command: click.Command) -> None:
     finally:
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)  # an exit that was asked for is under way
-        gc.freeze()  # nothing is freed any more: to look for garbage would take a tenth of the time of a page
     sys.exit(status)
 
 

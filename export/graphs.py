@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.one_call import MOVES, Classify, Generate, Reading, ReadOnce, one_call_drawing
-from export.unshuffled import unshuffled
+from export.upsampling import without_shuffling
 from training.autoencoders import AutoEncoder
 from training.blocks import Network, SelfAttention
 from training.flows import Flow
@@ -53,15 +53,11 @@ class GraphSpec:
 
 @dataclass(frozen=True)
 class Networks:
-    """All networks of a bundle, in evaluation mode on the CPU.
-
-    Without a generator the flow draws, in one call through `drawer`, an autoencoder that decodes as the other does.
-    """
+    """All networks of a bundle, in evaluation mode on the CPU; without a generator the flow draws in one call."""
 
     autoencoder: AutoEncoder
     flow: Flow
     generator: Generator | None = None
-    drawer: AutoEncoder | None = None
 
 
 def bundle_graphs(networks: Networks, sampler: Sampling, reading: Reading) -> list[GraphSpec]:
@@ -71,7 +67,7 @@ def bundle_graphs(networks: Networks, sampler: Sampling, reading: Reading) -> li
     t, labels = torch.rand(3), torch.tensor([0, 1, flow.null_label])
     encoded = ("latent", "kl") if autoencoder.variational else ("latent",)
     pixels = torch.randint(256, (3, 28, 28), dtype=torch.uint8)
-    drawing = networks.generator or one_call_drawing(flow, networks.drawer or autoencoder, sampler)
+    drawing = networks.generator or one_call_drawing(flow, autoencoder, sampler)
     classify = Classify(autoencoder, flow, reading)
     first = ReadOnce(autoencoder, flow, replace(reading, stages=reading.stages[:1]))
     return [
@@ -145,9 +141,14 @@ def drawing_graph(drawing: nn.Module, latent_shape: tuple[int, ...], classes: in
 
 
 def folded(networks: Networks) -> Networks:
-    """The same without batch norms, and with a drawer that retouches before it shuffles, which takes less time."""
-    generator, autoencoder = networks.generator, fold_batch_norms(networks.autoencoder)
-    return Networks(autoencoder, networks.flow, generator and fold_batch_norms(generator), unshuffled(autoencoder))
+    """The same by operators that take less time."""
+    generator = networks.generator
+    return Networks(folded_network(networks.autoencoder), networks.flow, generator and folded_network(generator))
+
+
+def folded_network(network: Network) -> Network:
+    """A copy without batch norms and without shuffled pixels, whose results are the same."""
+    return without_shuffling(fold_batch_norms(network))
 
 
 def fold_batch_norms(network: Network) -> Network:

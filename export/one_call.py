@@ -35,7 +35,7 @@ class Generate(nn.Module):
         self.drawing = drawing
 
     def forward(self, noise: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-        return (self.drawing(noise, labels, weight)[:, 0] * 255).round().to(torch.uint8)
+        return (self.drawing(noise, labels, weight).squeeze(1) * 255).round().to(torch.uint8)
 
 
 @dataclass(frozen=True)

@@ -99,8 +99,13 @@ def multiply_adds(module: nn.Module, example: tuple[Tensor, ...]) -> int:
 
 
 def _strip(model: onnx.ModelProto, spec: GraphSpec) -> None:
-    """Remove debug data and name the batch axis."""
+    """Remove debug data, and attributes that say what holds without them, and name the batch axis."""
     graph = model.graph
+    for node in graph.node:
+        defaults = onnx.defs.get_schema(node.op_type, OPSET, node.domain).attributes
+        said = [each for each in node.attribute if each != defaults[each.name].default_value]
+        del node.attribute[:]
+        node.attribute.extend(said)
     for item in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         item.ClearField("metadata_props")
         item.ClearField("doc_string")

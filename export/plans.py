@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 
 from export import sources
-from export.graphs import GraphSpec, Networks, bundle_graphs, fold_batch_norms, folded, generator_graph
+from export.graphs import GraphSpec, Networks, bundle_graphs, folded, folded_network, generator_graph
 from export.one_call import Reading
 from export.sources import Source
 from export.storage import Storage, rounded, rounded_network
@@ -89,7 +89,7 @@ def _generator_plan(source: Source, defaults: Sampling | None, storage: Storage)
     checkpoint = checkpoints.load(source.generator_path, Generator)
     network, defaults = checkpoint.network, defaults or sources.drawn_by(checkpoint)
     check_weight(defaults.weight)
-    plain = rounded_network(fold_batch_norms(network), storage)
+    plain = rounded_network(folded_network(network), storage)
     classes = len(source.dataset.classes)
     trained = sources.provenance_of(source.generator_path, checkpoint)
     provenance = {name: trained[name] for name in ("sha256", "total_epochs", "teacher")}

@@ -33,12 +33,11 @@ LEAST_SHARED = 128  # bytes of a tensor that may lie in another file; onnxruntim
 
 def rounded(networks: Networks, storage: Storage) -> Networks:
     """The networks of a bundle as rounded_network makes them."""
-    generator, drawer = networks.generator, networks.drawer
+    generator = networks.generator
     return Networks(
         rounded_network(networks.autoencoder, storage),
         rounded_network(networks.flow, storage),
         generator and rounded_network(generator, storage),
-        drawer and rounded_network(drawer, storage),
     )
 
 
@@ -138,8 +137,8 @@ def _to_digits(values: Tensor) -> Tensor:
 
 def _smaller(name: str, values: NDArray[np.float32]) -> tuple[list[TensorProto], list[onnx.NodeProto]] | None:
     """Tensors and the nodes that make `name` of them; None where nothing smaller has the same values."""
-    for most, axis in itertools.product(LEVELS.values(), (0, values.ndim - 1)):
-        along = tuple(other for other in range(values.ndim) if other != axis)
+    for most, of_rows in itertools.product(LEVELS.values(), _axes_of_rows(values.ndim)):
+        along = tuple(axis for axis in range(values.ndim) if axis not in of_rows)
         scale = (np.abs(values).max(along, keepdims=True) / np.float32(most)).astype(np.float32)
         levels = np.rint(values / np.maximum(scale, np.finfo(np.float32).tiny)).astype(np.int8)
         if values.ndim > 1 and np.array_equal(levels.astype(np.float32) * scale, values):
@@ -153,3 +152,8 @@ def _smaller(name: str, values: NDArray[np.float32]) -> tuple[list[TensorProto],
         return None
     tensor = numpy_helper.from_array(halves, f"{name}.half")
     return [tensor], [helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT)]
+
+
+def _axes_of_rows(dimensions: int) -> list[tuple[int, ...]]:
+    """Axes that tell the rows of weights: those of outputs; of a transposed kernel they may be told by places, too."""
+    return [(0,), (dimensions - 1,), *([(1,), (1, 2, 3)] if dimensions == 4 else [])]

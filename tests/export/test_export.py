@@ -12,6 +12,7 @@ from export import onnx_files, verify
 from export.bundles import export_bundle
 from export.graphs import GraphSpec, Networks, fold_batch_norms, folded
 from export.sources import sampler_of
+from export.upsampling import without_shuffling
 from runtime import bundle as bundles
 from runtime import manifests
 from runtime.errors import BundleError, ToolkitError
@@ -19,8 +20,10 @@ from tests.gaussian import gaussian_flow, save_checkpoints, save_generator
 from tests.networks import graphs, trained_like
 from training import checkpoints, paths
 from training.autoencoders import AutoEncoder, VarAutoEncoder
+from training.blocks import Retouching
 from training.checkpoints import Checkpoint
 from training.flows import Flow
+from training.generators import Generator
 from training.options import Sampling
 
 NETWORKS = [
@@ -47,6 +50,22 @@ def test_folding_batch_norms_changes_nothing():
     assert sum(p.numel() for p in folded.parameters()) < sum(p.numel() for p in model.parameters())
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     torch.testing.assert_close(fold_batch_norms(folded).decode(latents), folded.decode(latents))
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        VarAutoEncoder().decoder,
+        VarAutoEncoder(dim4=3, dim3=5).decoder,
+        Generator(dim3=6).decoder,
+    ],
+    ids=["plain", "retouched", "generator's"],
+)
+def test_decoders_without_shuffling_draw_the_same(decoder):
+    decoder, latents = trained_like(decoder), torch.randn(3, 1, 7, 7)
+    fast = without_shuffling(decoder)
+    torch.testing.assert_close(fast(latents), decoder(latents), atol=1e-5, rtol=1e-5)
+    assert not any(isinstance(module, torch.nn.PixelShuffle | Retouching) for module in fast.modules())
 
 
 class Threshold(torch.nn.Module):

@@ -99,7 +99,7 @@ def multiply_adds(module: nn.Module, example: tuple[Tensor, ...]) -> int:
 
 
 def _strip(model: onnx.ModelProto, spec: GraphSpec) -> None:
-    """Remove debug data, and attributes that say what holds without them, and name the batch axis."""
+    """Remove debug data and attributes that are defaults, and name the batch axis."""
     graph = model.graph
     for node in graph.node:
         defaults = onnx.defs.get_schema(node.op_type, OPSET, node.domain).attributes

@@ -18,7 +18,10 @@ SIDE = 2  # of the square of pixels that a position is shuffled into
 
 
 def without_shuffling(network: Network) -> Network:
-    """A copy that gives the same, where shufflings are part of the convolutions before them."""
+    """A copy that gives the same, whose shufflings are part of the convolutions before them.
+
+    Retouching is done at half the size.
+    """
     network = copy.deepcopy(network)
     for module in list(network.modules()):
         if not isinstance(module, nn.Sequential):

@@ -148,7 +148,7 @@ def generate(ctx: click.Context, /, **given: Any) -> None:
 
 
 @cli.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
 @flags.dataset_options
 @flags.model_options
 @flags.autoencoder_version_option
@@ -242,7 +242,7 @@ def evaluate(**given: Any) -> None:
 
 @cli.command()
 @click.argument("name", required=False)
-@own.plot_option("Draw measured quality against size and cost")
+@flags.plot_option("Draw measured quality against size and cost")
 @flags.json_option
 def info(name: str | None, plot: Path | None, as_json: bool) -> None:
     """Describe the shipped bundles, or one by name or path, after verifying its hashes.

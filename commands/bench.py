@@ -106,8 +106,9 @@ def _tables(result: Result) -> list[str]:
         ]
     lines += ["", f"whole processes, {result['default_threads']} threads"]
     for each, of in result["processes"].items():
-        seconds, megabytes = ("", "") if each == "ratio" else (" s", " MB")
-        lines.append(f"  {each:10s} {of['seconds']:.2f}{seconds}, {of['megabytes']:.2f}{megabytes}")
+        units = {} if each == "ratio" else {"seconds": " s", "megabytes": " MB"}
+        told = ", ".join(f"{value:.2f}{units.get(what, '')}" for what, value in of.items())
+        lines.append(f"  {each:10s} {told}")
     return [*lines, *(_to_disk(result["to_disk"], result["default_threads"]) if "to_disk" in result else [])]
 
 
@@ -129,9 +130,11 @@ def _in_process(found: Result, shown: Sequence[str]) -> list[str]:
 
 
 def _to_disk(found: Result, threads: int) -> list[str]:
+    peak = ""
+    if "megabytes" in found:
+        peak = f"; peak {found['megabytes']:.0f} MB, of a tenth of them {found['megabytes for a tenth']:.0f} MB"
     return [
         "",
         f"{found['images']:,} images to disk, {threads} threads: {found['a second']:,.0f} a second, "
-        f"in memory {found['a second in memory']:,.0f}; "
-        f"peak {found['megabytes']:.0f} MB, of a tenth of them {found['megabytes for a tenth']:.0f} MB",
+        f"in memory {found['a second in memory']:,.0f}{peak}",
     ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from commands.options import BITS, THREADS, Command, NamedFile, all_of, grid_options, output_option
+from commands.options import BITS, THREADS, Command, NamedFile, all_of, grid_options, output_option, plot_option
 from runtime.bayes import RULES
 from runtime.datasets import NAMES
 
@@ -50,11 +49,6 @@ def bench_options(command: Command) -> Command:
         ),
         plot_option("Draw throughput"),
     )
-
-
-def plot_option(what: str) -> Callable[[Command], Command]:
-    """--plot, which draws something by matplotlib."""
-    return click.option("--plot", type=NamedFile(".png", ".svg"), metavar="FILE", help=f"{what}; .png or .svg.")
 
 
 def generate_options(command: Command) -> Command:

@@ -20,6 +20,7 @@ from export.storage import Storage
 from runtime import bundle as bundles
 from runtime import places
 from runtime.errors import BundleError
+from runtime.manifests import GENERATE
 from runtime.places import SUFFIX
 from training.options import Sampling
 
@@ -61,11 +62,13 @@ def write_bundle(
     read = places.within(path.parent, path.name.removesuffix(SUFFIX))
     if read not in (None, path):
         note(f"{read} is read in its place: remove one of the two")
-    worst = max(facts["largest_error"] for facts in manifest["files"].values())
-    trajectory = manifest["largest_errors_in_use"].get("trajectory")
-    return f"{path}: {manifest['parameters']:,} parameters in {storage}; graphs are at most {worst:.0e} off torch" + (
-        f", trajectories {trajectory:.0e}" if trajectory is not None else ""
-    )
+    errors = {file: facts["largest_error"] for file, facts in manifest["files"].items()}
+    differ = f"{errors.pop(GENERATE):.0e} of pixels differ from torch's"
+    said = f"{path}: {manifest['parameters']:,} parameters in {storage}; {differ}"
+    if not errors:
+        return said
+    trajectory = manifest["largest_errors_in_use"]["trajectory"]
+    return f"{said}, other graphs are at most {max(errors.values()):.0e} off, trajectories {trajectory:.0e}"
 
 
 def _measured(path: Path) -> str | None:

@@ -12,6 +12,7 @@ from commands import plots
 from commands.models import bundle_called, bundle_names
 from commands.progress import note
 from evaluation import benchmark
+from runtime.manifests import GENERATE
 from runtime.sessions import available_providers
 
 
@@ -97,7 +98,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         ]
         lines += [
             f"  {file:16s} {of['bytes']:>9,} bytes, {of['parameters']:>7,} constants, "
-            f"{of['multiply_adds']:>9,} multiply-adds a row, {of['largest_error']:.0e} off torch"
+            f"{of['multiply_adds']:>9,} multiply-adds a row, {of['largest_error']:.0e} "
+            + ("of pixels differ from torch's" if file == GENERATE else "off torch")
             for file, of in facts["files"].items()
         ]
     return lines

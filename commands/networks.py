@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from training import checkpoints, generators
-from training.checkpoints import AUTOENCODERS
+from training.autoencoders import AUTOENCODERS
 from training.classifiers import Classifier
 from training.flows import Flow
 from training.generators import Generator

@@ -288,3 +288,8 @@ def all_of(command: Command, *options: Callable[[Command], Command]) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def plot_option(what: str) -> Callable[[Command], Command]:
+    """--plot, which draws something by matplotlib."""
+    return click.option("--plot", type=NamedFile(".png", ".svg"), metavar="FILE", help=f"{what}; .png or .svg.")

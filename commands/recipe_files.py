@@ -20,7 +20,7 @@ from runtime.datasets import Dataset, find
 from runtime.errors import DataError
 from runtime.sampling import diffusion_of
 from training import checkpoints
-from training.checkpoints import AUTOENCODERS
+from training.autoencoders import AUTOENCODERS
 from training.classifiers import Classifier
 from training.flows import Flow
 from training.generators import Generator, check_weight

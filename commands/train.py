@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import torch
+from torch import nn
 
 from commands import networks
 from commands.data import ensure_data
@@ -22,9 +23,10 @@ from runtime.datasets import Dataset, find
 from runtime.errors import ToolkitError
 from runtime.tracking import untracked
 from training import checkpoints, latents, parallel, paths
-from training.autoencoders import AutoEncoder
+from training.autoencoders import AUTOENCODERS, AutoEncoder
+from training.blocks import Network
 from training.calibration import PAIRS
-from training.checkpoints import AUTOENCODERS, Checkpoint, Network
+from training.checkpoints import Checkpoint
 from training.classifiers import Classifier
 from training.flows import Flow
 from training.generators import Generator
@@ -124,7 +126,10 @@ def train(training: Training, promote: bool | None) -> str:
             checkpoints.promote(training.dataset.model_name, training.kind)
         path = checkpoints.promote(training.dataset.model_name, training.name)
     parallel.wait()
-    return f"{path}: {training.name} of {training.dataset.model_name}, {training.options.total_epochs} epochs"
+    epochs = checkpoints.load(path, nn.Module).description["last_epoch"]["epoch"]
+    kept = "" if epochs == training.options.total_epochs else f", of which {epochs} are kept"
+    told = f"{training.options.total_epochs} epochs{kept}"
+    return f"{path}: {training.name} of {training.dataset.model_name}, {told}"
 
 
 def _check_fits_main(training: Training, path: Path) -> None:

@@ -28,12 +28,13 @@ def measure_accuracy(
 
     Losses are means over images of what Model.reconstruction_losses gives; "confusion" has a row for each class.
     The calibration error before temperature is that of scores multiplied by it again, also where a posterior is a mean
-    of several readings.
+    of several readings. "seconds" are those of classifying.
     """
     started = time.perf_counter()
     chosen: Rule = rule or model.bundle.classifier.rule
     batches = _batches(data.images, batch_size, track)
     posterior = np.concatenate([model.classify(images, rule=chosen) for images in batches])
+    seconds = time.perf_counter() - started
     prior, temperature = np.array(model.bundle.prior), model.bundle.classifier.temperatures[chosen]
     scores = np.log(np.maximum(posterior.astype(np.float64), LEAST_PROBABILITY) / prior)
     plain = bayes.posterior(temperature * scores, prior)
@@ -54,7 +55,7 @@ def measure_accuracy(
         "worst_confusions": classification.worst_confusions(confusion, model.classes),
         "confusion": confusion.tolist(),
         "losses": losses,
-        "seconds": time.perf_counter() - started,
+        "seconds": seconds,
     }
 
 

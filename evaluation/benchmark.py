@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import PIL
 
 import runtime
 from runtime.chunks import CHUNK, cores
 from runtime.datasets import Dataset
+from runtime.sessions import ONNXRUNTIME
 from runtime.tracking import Tracker, untracked
 
 Task = Callable[[], object]
@@ -41,13 +41,17 @@ for _ in range(20):
 print(2 * 1024**3 / best)
 """
 LAUNCH = """
-import json, resource, subprocess, sys, time
+import json, subprocess, sys, time
+try:
+    import resource
+except ImportError:  # of Windows
+    resource = None
 started = time.perf_counter()
 result = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 seconds = time.perf_counter() - started
 if result.returncode:
     sys.exit(result.stderr)
-print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
+print(json.dumps([seconds, resource and resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
 """
 START = """
 import json, sys, time
@@ -77,7 +81,7 @@ def machine() -> dict[str, Any]:
             "toolkit": runtime.__version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "onnxruntime": onnxruntime.__version__,
+            "onnxruntime": ONNXRUNTIME,
             "pillow": PIL.__version__,
             **({"torch": metadata.version("torch")} if find_spec("torch") else {}),
         },
@@ -159,7 +163,8 @@ def throughput(model: runtime.Model, peak: float, track: Tracker = untracked) ->
 def processes(dataset: Dataset) -> dict[str, dict[str, float]]:
     """Whole processes that take turns: the least seconds and megabytes of a page to PNG, and of its imports alone.
 
-    The page is drawn with the runtime's own number of threads.
+    The page is drawn with the runtime's own number of threads. Where the system does not tell them there are no
+    megabytes.
     """
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.png"
@@ -167,20 +172,18 @@ def processes(dataset: Dataset) -> dict[str, dict[str, float]]:
             "imports": [sys.executable, "-c", IMPORTS],
             "generate": [sys.executable, str(PACKAGES / "cli.py"), *_flags(dataset), "--output", str(page)],
         }
-        found: dict[str, list[tuple[float, float]]] = {each: [] for each in commands}
+        found: dict[str, list[dict[str, float]]] = {each: [] for each in commands}
         for _ in range(PROCESSES):
             for each, command in commands.items():
                 found[each].append(_run(command))
-    best = {each: np.min(pairs, axis=0) for each, pairs in found.items()}
-    result = {each: {"seconds": float(b[0]), "megabytes": float(b[1])} for each, b in best.items()}
-    ratios = best["generate"] / best["imports"]
-    return result | {"ratio": {"seconds": float(ratios[0]), "megabytes": float(ratios[1])}}
+    best = {each: {what: min(run[what] for run in runs) for what in runs[0]} for each, runs in found.items()}
+    return best | {"ratio": {what: least / best["imports"][what] for what, least in best["generate"].items()}}
 
 
 def to_disk(dataset: Dataset, num: int, model: runtime.Model) -> dict[str, float]:
     """Images a second of `num` images written to an archive, beside the same in memory; peak megabytes of a tenth.
 
-    Both with the runtime's own number of threads, and neither with the start.
+    Both with the runtime's own number of threads, and neither with the start. Megabytes as in `processes`.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(PACKAGES / "cli.py"), *_flags(dataset), "--batch-size", str(CHUNK)]
@@ -191,12 +194,12 @@ def to_disk(dataset: Dataset, num: int, model: runtime.Model) -> dict[str, float
     for _ in model.stream(num // 4, batch_size=CHUNK):
         pass
     in_memory = (num // 4) / (time.perf_counter() - started)
+    peaks = {"": whole, " for a tenth": tenth}
     return {
         "images": num,
-        "a second": (num - num // 10) / (whole[0] - tenth[0]),
+        "a second": (num - num // 10) / (whole["seconds"] - tenth["seconds"]),
         "a second in memory": in_memory,
-        "megabytes": whole[1],
-        "megabytes for a tenth": tenth[1],
+        **{f"megabytes{of}": run["megabytes"] for of, run in peaks.items() if "megabytes" in run},
     }
 
 
@@ -206,10 +209,11 @@ def _flags(dataset: Dataset) -> list[str]:
     return ["generate", "--dataset", dataset.name, *split, "--size", dataset.size]
 
 
-def _run(command: Sequence[str]) -> tuple[float, float]:
+def _run(command: Sequence[str]) -> dict[str, float]:
     """Seconds and peak megabytes of a process, started by a small one: it would inherit a large one's peak."""
     seconds, peak = json.loads(_python(LAUNCH, *command, threads=1))
-    return float(seconds), peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"seconds": seconds} | ({} if peak is None else {"megabytes": peak * unit / 1e6})
 
 
 def _python(code: str, *arguments: str, threads: int) -> str:

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 import runtime
 from runtime import sampling
-from training.autoencoders import AutoEncoder
+from training.autoencoders import AUTOENCODERS, AutoEncoder
 from training.blocks import InvertedBottleneck, conv_norm_relu
-from training.checkpoints import AUTOENCODERS
 from training.drawing import Drawing
 from training.flows import Flow
 from training.options import Sampling

@@ -50,8 +50,9 @@ class TorchGraph:
 def check_graph(spec: GraphSpec, model: bytes | Path) -> float:
     """Compare an ONNX file, its content or path, with torch at several batch sizes.
 
-    Returns the largest error, relative to values above 1; raises ExportMismatchError where it is above TOLERANCE. Rows
-    where two classes are so near that rounding decides which of them drops out are left out, if they are few.
+    Returns the largest error, relative to values above 1, or of grey levels the share that are a level off; raises
+    ExportMismatchError where it is above TOLERANCE times the spec's scale, or LEVELS_TOLERANCE. Rows where two classes
+    are so near that rounding decides which of them drops out are left out, if they are few.
     """
     graph, reference = Graph(model, spec.file, SessionSettings()), TorchGraph(spec)
     worst = 0.0

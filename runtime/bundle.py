@@ -123,10 +123,10 @@ def is_replaceable(path: Path) -> bool:
         files = [each.name for each in path.iterdir()] if path.is_dir() else list(_packed(path))
         if not files:
             return True
-        manifests.decode(_contents(path)(MANIFEST), path / MANIFEST)
+        whole = manifests.is_whole(_contents(path)(MANIFEST), path / MANIFEST)
     except (BundleError, OSError):
         return False
-    return set(files) <= {MANIFEST, *manifests.GRAPHS}
+    return whole and set(files) <= {MANIFEST, *manifests.GRAPHS}
 
 
 def pack(bundle: Bundle, path: Path) -> None:

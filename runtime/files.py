@@ -18,8 +18,10 @@ def written_aside(path: Path) -> Iterator[Path]:
     suffix = path.suffix  # which tells writers the format
     try:
         path = path.resolve()  # a link stays one
-    except RuntimeError as error:
+    except RuntimeError as error:  # by Python before 3.13, which leaves a loop of links as it is
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if path.exists() and not path.is_file():
         raise OSError(errno.EEXIST, "is there and no file", str(path))
     aside = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}{suffix}")

@@ -53,11 +53,14 @@ def read_picture(path: Path | str, invert: Invert = "auto", framing: Framing | N
     if framing is not None and picture.size != (IMAGE_SIZE, IMAGE_SIZE):
         picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
         found = framed(np.asarray(picture), inverted, framing)
-        if not found.any():
-            raise DataError(f"{path} has nothing drawn in it, or too faintly")
-        return found
-    pixels = np.array(_squared(picture, round(border)), np.uint8)
-    return 255 - pixels if inverted else pixels
+        is_empty = not found.any()
+    else:
+        pixels = np.array(_squared(picture, round(border)), np.uint8)
+        found = 255 - pixels if inverted else pixels
+        is_empty = found.min() == found.max()
+    if is_empty:
+        raise DataError(f"{path} has nothing drawn in it, or too faintly")
+    return found
 
 
 def page(images: Images, height: int, width: int, scale: float) -> Image.Image:

@@ -26,6 +26,8 @@ ONE_CALL = (GENERATE, "classify.onnx")  # they hold all their weights; other gra
 GRAPHS = (*ONE_CALL, "encoder.onnx", "decoder.onnx", "flow.onnx", "likelihood.onnx")
 _COUNTS = ("bytes", "parameters", "multiply_adds")  # of a graph
 _MAX_BYTES = 1 << 20
+_MAX_NAME = 100  # bytes of a bundle's name, which tar archives hold
+_MAX_SIDE = 1024  # of a latent
 _ROUNDING = 1e-4  # of a sum of probabilities
 
 
@@ -86,6 +88,26 @@ def encode(manifest: Mapping[str, Any]) -> bytes:
 
 def decode(content: bytes, path: Path) -> dict[str, Any]:
     """The manifest of a file's content; BundleError, naming its path, where it is damaged or of another format."""
+    manifest = _parsed(content, path)
+    if not OLDEST_FORMAT <= manifest["format"] <= FORMAT:
+        cure = "update the toolkit" if manifest["format"] > FORMAT else "export it again"
+        reads = f"this version reads {OLDEST_FORMAT} to {FORMAT}"
+        raise BundleError(f"{path} has format {manifest['format']}; {reads}: {cure}")
+    if manifest.get("checksum") != checksum(manifest):
+        raise BundleError(f"{path} is damaged: its checksum does not fit its content")
+    return manifest
+
+
+def is_whole(content: bytes, path: Path) -> bool:
+    """Whether a file's content is a manifest, of whatever format, as it was written."""
+    try:
+        manifest = _parsed(content, path)
+    except BundleError:
+        return False
+    return bool(manifest.get("checksum") == checksum(manifest))
+
+
+def _parsed(content: bytes, path: Path) -> dict[str, Any]:
     if len(content) > _MAX_BYTES:
         raise BundleError(f"{path} is damaged: it has more than {_MAX_BYTES} bytes")
     try:
@@ -94,12 +116,6 @@ def decode(content: bytes, path: Path) -> dict[str, Any]:
         raise BundleError(f"{path} is damaged: {error}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
         raise BundleError(f"{path} is damaged: it has no format number")
-    if not OLDEST_FORMAT <= manifest["format"] <= FORMAT:
-        cure = "update the toolkit" if manifest["format"] > FORMAT else "export it again"
-        reads = f"this version reads {OLDEST_FORMAT} to {FORMAT}"
-        raise BundleError(f"{path} has format {manifest['format']}; {reads}: {cure}")
-    if manifest.get("checksum") != checksum(manifest):
-        raise BundleError(f"{path} is damaged: its checksum does not fit its content")
     return manifest
 
 
@@ -167,14 +183,14 @@ def _bank(times: list[float], weights: list[float], seed: int) -> DenoisingBank:
 
 def _check(found: Facts) -> None:
     """Refuse facts that do not fit each other."""
-    if not found.name or found.name != Path(found.name).name or "\0" in found.name:
+    if not _is_folder(found.name):
         raise ValueError("name is that of a folder")
     if len(found.prior) != len(found.classes) or not all(0 < p <= 1 for p in found.prior):
         raise ValueError("prior and classes do not fit")
     if abs(sum(found.prior) - 1) > _ROUNDING:
         raise ValueError("prior adds up to 1")
-    if len(found.latent_shape) != 3 or not all(map(_whole, found.latent_shape)):
-        raise ValueError("latent_shape has three whole numbers from 1")
+    if len(found.latent_shape) != 3 or not all(map(_whole, found.latent_shape)) or max(found.latent_shape) > _MAX_SIDE:
+        raise ValueError(f"latent_shape has three whole numbers from 1 to {_MAX_SIDE}")
     defaults = found.defaults
     if not (_whole(defaults.steps) and defaults.steps <= MAX_STEPS):
         raise ValueError(f"steps are a whole number from 1 to {MAX_STEPS}")
@@ -192,6 +208,12 @@ def _check(found: Facts) -> None:
             raise ValueError(f"weight is {least:g} to {most:g}, which the generator has")
     if found.reading is not None:
         _check_classifier(found.reading)
+
+
+def _is_folder(name: str) -> bool:
+    """Whether a folder may be called so anywhere, and packed; ValueError for what is no text."""
+    plain = name not in ("", ".", "..") and not set(name) & {"/", "\\"} and name.isprintable()
+    return plain and len(name.encode()) <= _MAX_NAME
 
 
 def _check_rest(manifest: Mapping[str, Any], reads: bool) -> None:

@@ -50,6 +50,8 @@ def read(path: Path) -> dict[str, bytes]:
         content = decompressor.decompress(compressed, _MAX_BYTES)
         if not decompressor.eof:
             raise BundleError(f"{path} is damaged: it is cut off, or unpacks to more than {_MAX_BYTES >> 20} MB")
+        if decompressor.unused_data:
+            raise BundleError(f"{path} is damaged: it has {len(decompressor.unused_data):,} bytes to spare")
         return _files(content)
     except (lzma.LZMAError, tarfile.TarError, ValueError, OverflowError) as error:
         raise BundleError(f"{path} is damaged: {error}") from error

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+# Without this, onnxruntime keeps notes of its use below the user's home and sends them to its makers.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import onnxruntime
@@ -15,6 +19,7 @@ from .chunks import DEFAULT_THREADS
 from .errors import BundleError, ProviderError
 
 MAX_THREADS = 1024
+ONNXRUNTIME = str(onnxruntime.__version__)
 
 
 @dataclass(frozen=True)

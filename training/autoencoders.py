@@ -66,6 +66,9 @@ class VarAutoEncoder(AutoEncoder):
         return mean, log_variance.clamp(-12, 4)
 
 
+AUTOENCODERS: dict[str, type[AutoEncoder]] = {"autoencoder": AutoEncoder, "vae": VarAutoEncoder}
+
+
 def decoder_layers(
     latent_channels: int, dim2: int, dim3: int, n_layers: int, expansion: int, n_heads: int = 0, dim4: int = 0
 ) -> list[nn.Module]:

@@ -19,6 +19,9 @@ class TensorRows(Dataset[tuple[Tensor, ...]]):
     """Tensors of equal length in memory, read many rows at a time."""
 
     def __init__(self, *tensors: Tensor) -> None:
+        """ValueError where they are not of equal length."""
+        if len({len(tensor) for tensor in tensors}) > 1:
+            raise ValueError(f"rows of tensors of {', '.join(str(len(tensor)) for tensor in tensors)}")
         self.tensors = tensors
 
     def __len__(self) -> int:

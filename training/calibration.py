@@ -1,4 +1,4 @@
-"""Fit what turns a flow's scores into a posterior, on validation data, and find the rule that classifies best."""
+"""Fit what turns a flow's scores into a posterior, on validation data, and choose the rule to classify by."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import inspect
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, get_args
 
 import torch
 from torch import nn
@@ -18,25 +18,22 @@ from runtime.errors import ToolkitError
 from runtime.files import written_aside
 from training import tensor_files
 from training.autoencoders import AutoEncoder, VarAutoEncoder
+from training.blocks import Network
 from training.classifiers import Classifier
 from training.flows import Flow
 from training.generators import Generator
 from training.paths import checkpoint_path, log_path
 
 FORMAT = 1
-MAY_BE_NONE = ("n_heads", "dim4", "n_blocks", "numbers", "frequencies", "sieve")  # of a network's arguments
+MAY_BE_ZERO = ("n_heads", "dim4", "n_blocks", "numbers", "frequencies", "sieve")  # of a network's arguments
 MOST = 10_000  # of any argument: more would take long to be found too large
 NETWORKS: dict[str, type[nn.Module]] = {
     network.__name__: network for network in (AutoEncoder, VarAutoEncoder, Flow, Generator, Classifier)
 }
-AUTOENCODERS: dict[str, type[AutoEncoder]] = {"autoencoder": AutoEncoder, "vae": VarAutoEncoder}
 
 
 class CheckpointError(ToolkitError):
     """A checkpoint is missing, damaged, or does not fit the others."""
-
-
-Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -70,16 +67,17 @@ def load(path: Path, expected: type[Network], device: torch.device | str = "cpu"
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     tensors, metadata = tensor_files.read(path)
-    if metadata.get("format", 0) > FORMAT:
-        raise CheckpointError(f"{path} has format {metadata['format']}; this version reads up to {FORMAT}")
     try:
+        if metadata["format"] > FORMAT:
+            raise CheckpointError(f"{path} has format {metadata['format']}; this version reads up to {FORMAT}")
+        description = metadata["description"]
         network = NETWORKS[metadata["network"]](**metadata["arguments"])
         network.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} holds no network of this version: {_one_line(error)}") from error
     if not isinstance(network, expected):
         raise CheckpointError(f"{path} holds a network {metadata['network']}, not {expected.__name__}")
-    return Checkpoint(network.to(device).eval(), metadata["arguments"], metadata["description"])
+    return Checkpoint(network.to(device).eval(), metadata["arguments"], description)
 
 
 def encoder_sha256(autoencoder: AutoEncoder) -> str:
@@ -140,7 +138,7 @@ def parse_argument(parameter: inspect.Parameter, text: str) -> int | str:
         value = int(text)
     except ValueError:
         raise ValueError(f"--{parameter.name} is a whole number, not {text!r}") from None
-    least = 0 if parameter.name in MAY_BE_NONE else 1
+    least = 0 if parameter.name in MAY_BE_ZERO else 1
     if not least <= value <= MOST:
         raise ValueError(f"--{parameter.name} is {least} to {MOST}, not {value}")
     return value

@@ -96,7 +96,7 @@ class KernelLoss:
     def start(self, drawn: Tensor, real: Tensor, labels: Tensor) -> None:
         """Take the last REMEMBERED of features drawn and real ones, and their labels (N,).
 
-        Raises DataError where no real image has others of its class beside it.
+        Raises DataError where no real image has NEIGHBOURS others of its class beside it.
         """
         self._drawn, self._real, self._labels = (each[-REMEMBERED:] for each in (drawn, real, labels))
         apart = torch.cdist(self._real, self._real, compute_mode="donot_use_mm_for_euclid_dist")

@@ -40,9 +40,10 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             texts = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        fits = texts.pop(CHECKSUM, None) == checksum(tensors, texts)
     except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
         raise TensorFileError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
-    if texts.pop(CHECKSUM, None) != checksum(tensors, texts):
+    if not fits:
         raise TensorFileError(f"{path} is damaged: its checksum does not fit its content")
     metadata = {key: json.loads(text) for key, text in texts.items()}
     return tensors, metadata

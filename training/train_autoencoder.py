@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from training import parallel
 from training.adversary import Adversary, PatchCritic
 from training.augmentation import augmented
-from training.autoencoders import AutoEncoder
+from training.autoencoders import AUTOENCODERS, AutoEncoder
 from training.batches import image_parts
 from training.blocks import channels_last
-from training.checkpoints import AUTOENCODERS, Checkpoint
+from training.checkpoints import Checkpoint
 from training.loop import Job, Losses, Stateful, fit
 from training.losses import LatentLoss, ReconstructionLoss, autoencoder_losses
 from training.perception import train_features

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from runtime.errors import DataError
 from training import calibration, checkpoints, latents, parallel
 from training.autoencoders import AutoEncoder
 from training.batches import TensorRows, image_rows
@@ -85,7 +86,9 @@ def train_flow(task: Task, kind: str, latents_path: Path, objective: FlowObjecti
         validation = _standardised(average, encoded.parts["validation"])
         found = calibration.calibrate(average, *validation, frequencies, objective.pairs, task.track)
         run.finish(classifier=found)
-        run.report(f"validation accuracy {in_words(found['validation']['accuracy'])}: {found['rule']} is the rule")
+        compared = found["validation"]
+        accuracies = in_words(compared["accuracy"])
+        run.report(f"accuracy of {compared['images']:,} validation images {accuracies}: {found['rule']} is the rule")
     parallel.wait()
     return run.checkpoint
 
@@ -181,6 +184,8 @@ def _with_images(
     options = task.options
     assert given.autoencoder is not None
     images, labels = (each.to(options.device) for each in image_rows(task.dataset, task.root, "train").tensors)
+    if not torch.equal(labels.cpu(), rows.tensors[-1]):
+        raise DataError(f"the latents are not of the images below {task.root}: encode the data set again")
     autoencoder = channels_last(given.autoencoder.network, options.device)
     if _classifies_images(objective, options, given.classifier is not None):
         reader = channels_last(given.classifier.network, options.device) if given.classifier else None

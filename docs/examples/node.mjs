@@ -1,5 +1,5 @@
 // npm install onnxruntime-node
-// node node.mjs ../../models_onnx/MNIST 3 1 4 > digits.pgm
+// ORT_DISABLE_TELEMETRY=1 node node.mjs ../../models_onnx/MNIST 3 1 4 > digits.pgm
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as ort from "onnxruntime-node";

@@ -4,10 +4,14 @@ python one_call.py ../../models_onnx/MNIST 3 1 4
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # or else onnxruntime sends its makers notes of its use
+
 import onnxruntime
 
 folder, labels = Path(sys.argv[1]), np.array(sys.argv[2:], np.int64)

@@ -12,6 +12,7 @@ from commands.options import SAMPLING
 from runtime import bundle as bundles
 from runtime import places
 from training import checkpoints, paths
+from training.autoencoders import AUTOENCODERS
 from training.flows import Flow
 from training.generators import Generator
 from training.options import DRAWING_WEIGHTS, FlowObjective, Options
@@ -71,7 +72,7 @@ def test_a_shipped_bundle_is_as_its_recipe_says(name):
     autoencoder = recipe_files.read(wanted["autoencoder"].get("from", name))["autoencoder"]
     history = provenance[autoencoder["model"]]
     assert history["network"].items() >= autoencoder["network"].items()
-    assert checkpoints.AUTOENCODERS[autoencoder["model"]](**history["network"])  # as bench does
+    assert AUTOENCODERS[autoencoder["model"]](**history["network"])  # as bench does
     assert Flow(**provenance["flow"]["network"])
     while "alpha" not in history:
         history = history["before"]

@@ -16,8 +16,7 @@ from commands import options, train, training_options
 from commands.options import BITS
 from tests.command_line import error_line, run
 from training import checkpoints, tensor_files
-from training.autoencoders import AutoEncoder
-from training.checkpoints import AUTOENCODERS
+from training.autoencoders import AUTOENCODERS, AutoEncoder
 from training.options import Options
 from training.paths import KINDS
 from training.rounding import LEVELS
@@ -112,7 +111,7 @@ def test_log_has_a_line_an_epoch(trained):
 
 def test_export_writes_a_bundle_that_runs_without_torch(trained):
     line = run(f"export {DEV} --weight 2 --steps 3", trained, torch=True).stdout
-    assert "off torch" in line
+    assert "of pixels differ from torch's" in line
     run("generate --height 1 --width 1 --output main.png", trained)
     detail = json.loads(run("info models_onnx/MNIST --json", trained).stdout)["bundles"][0]
     assert detail["defaults"]["weight"] == 2
@@ -199,6 +198,21 @@ def test_a_flow_of_another_autoencoder_is_refused(trained, root, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "copy")
     run(f"train --model vae --root {root} {TINY} {TINY_AUTOENCODER} --seed 9", folder, torch=True)
     assert "latents of another encoder" in error_line(run(f"generate {DEV}", folder, status=1, torch=True))
+
+
+def test_latents_of_other_images_are_refused(trained, root, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "copy")
+    tensors, metadata = tensor_files.read(folder / "z.safetensors")
+    turned = {name: tensor.flip(0) if name.startswith("train.") else tensor for name, tensor in tensors.items()}
+    tensor_files.write(folder / "z.safetensors", turned, metadata)
+    words = f"train {FLOW} --root {root} {TINY} --model-version dev --class-weight 0.3 --pairs 2 --shift 1"
+    assert "not of the images below" in error_line(run(words, folder, status=1, torch=True))
+
+
+def test_a_training_that_stops_early_says_how_many_epochs_it_keeps(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "copy")
+    words = f"train {FLOW} --batch-size 32 --threads 1 --total-epochs 3 --dim1 8 --lr 1e-12 --patience 1"
+    assert "3 epochs, of which 1 are kept" in run(words, folder, torch=True).stdout
 
 
 def test_a_classifier_without_a_weight_of_classes_is_refused(trained, root):

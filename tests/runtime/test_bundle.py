@@ -49,7 +49,7 @@ def test_names_are_of_shipped_bundles_and_paths_of_others(copy, tmp_path, monkey
         bundles.read("./MNIST-nano")
 
 
-@pytest.mark.parametrize("name", ["../evil", "a/b", "", "a\0b"])
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", "a\0b", "..", ".", "a\nb", "a\\b", "a" * 101, "\ud800"])
 def test_names_that_are_paths_are_refused(copy, name):
     rewrite(copy, lambda manifest: manifest.update(name=name))
     with pytest.raises(BundleError, match="name is that of a folder"):
@@ -123,6 +123,7 @@ def test_other_formats_are_refused_by_number(copy, number, cure):
     rewrite(copy, lambda manifest: manifest.update(format=number))
     with pytest.raises(BundleError, match=f"format {number}.*{cure}"):
         bundles.read(copy)
+    assert bundles.is_replaceable(copy)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +143,7 @@ def test_other_formats_are_refused_by_number(copy, number, cure):
         lambda m: m["defaults"].update(diffusion="much"),
         lambda m: m.update(latent_shape=[49]),
         lambda m: m.update(latent_shape=[-1, 7, 7]),
+        lambda m: m.update(latent_shape=[10**9, 7, 7]),
         lambda m: m["classifier"]["bank"].update(seed=-1),
         lambda m: m["classifier"]["bank"]["weights"].__setitem__(0, float("nan")),
         lambda m: m["classifier"].update(least_log_density=float("nan")),

@@ -120,6 +120,10 @@ def test_a_picture_of_nothing_is_refused(tmp_path):
     nothing = save(np.full((90, 50), 200, np.uint8), tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png has nothing drawn in it"):
         pictures.read_picture(nothing, framing=WHOLE)
+    for level in (0, 127, 255):
+        for framing in (None, WHOLE):
+            with pytest.raises(DataError, match="nothing drawn"):
+                pictures.read_picture(save(np.full((28, 28), level, np.uint8), tmp_path / "b.png"), framing=framing)
 
 
 @pytest.mark.parametrize("framing", [WHOLE, find("MNIST").framing])
@@ -148,9 +152,10 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path, content):
         pictures.read_picture(tmp_path / "gone.png")
 
 
-@pytest.mark.parametrize("shape", [(1, 65_535), (65_535, 1), (1, 1), (3, 40)])
+@pytest.mark.parametrize("shape", [(1, 65_535), (65_535, 1), (1, 2), (3, 40)])
 def test_odd_shapes_fit(tmp_path, shape):
-    assert pictures.read_picture(save(np.full(shape, 200, np.uint8), tmp_path / "odd.png")).shape == (28, 28)
+    halves = np.where(np.arange(np.prod(shape)).reshape(shape) < np.prod(shape) / 2, 200, 30).astype(np.uint8)
+    assert pictures.read_picture(save(halves, tmp_path / "odd.png")).shape == (28, 28)
 
 
 @pytest.mark.parametrize("side", [10_000, 60_000])

@@ -1,6 +1,7 @@
 """The runtime stands alone: it brings numpy, onnxruntime and pillow, and can be copied elsewhere."""
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,18 @@ def test_importing_the_runtime_brings_its_dependencies_only():
     assert not found & set(HEAVY)
     foreign = {name for name in found if name not in sys.stdlib_module_names and not name.startswith("_")}
     assert foreign <= ALLOWED
+
+
+def test_running_a_model_leaves_no_files(tmp_path, gaussian_bundle):
+    """As onnxruntime's telemetry would."""
+    folders = {name: str(tmp_path / name) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    for folder in folders.values():
+        Path(folder).mkdir()
+    code = f"import runtime; m = runtime.load({str(gaussian_bundle)!r}); m.classify(m.generate([1], seed=0))"
+    command = [sys.executable, "-c", code]
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | folders
+    subprocess.run(command, cwd=PROJECT, env=environment, check=True)
+    assert not [path for folder in folders.values() for path in Path(folder).rglob("*")]
 
 
 def test_a_copy_beside_a_bundle_works(tmp_path, gaussian_bundle):

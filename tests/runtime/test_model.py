@@ -204,18 +204,18 @@ def test_latents_that_no_picture_has_are_refused(shipped):
 
 
 def test_wrong_streams_and_rules_are_refused(gaussian):
-    for arguments in (
-        {"num": -1},
-        {"num": 1, "batch_size": 0},
-        {"num": 1, "labels": []},
-        {"num": 1.5},
-        {"num": True},
-        {"num": 1, "batch_size": 1.5},
-        {"num": 300, "first": 2**40},
-        {"num": 1, "first": "a"},
-        {"num": 1, "weight": math.nan},
+    for refused, arguments in (
+        ("num", {"num": -1}),
+        ("batch_size", {"num": 1, "batch_size": 0}),
+        ("labels", {"num": 1, "labels": []}),
+        ("num", {"num": 1.5}),
+        ("num", {"num": True}),
+        ("batch_size", {"num": 1, "batch_size": 1.5}),
+        ("first", {"num": 300, "first": 2**40}),
+        ("first", {"num": 1, "first": "a"}),
+        ("weight", {"num": 1, "weight": math.nan}),
     ):
-        with pytest.raises(ValueError, match=r"num|weight|batch_size|labels|first"):
+        with pytest.raises(ValueError, match=refused):
             gaussian.stream(**arguments)
     with pytest.raises(ValueError, match="rule"):
         gaussian.classify(np.zeros((1, 28, 28), np.uint8), rule="guess")
@@ -259,8 +259,6 @@ def test_noise_is_unlike_the_training_data(shipped, root):
 def test_the_default_settings_by_name_give_the_default_images(shipped):
     defaults = shipped.bundle.defaults
     named = {"sampler": defaults.solver, "weight": defaults.weight}
-    if defaults.sampler == "few":
-        named["sampler"] = "few"
     np.testing.assert_array_equal(shipped.generate(LABELS, **named), shipped.generate(LABELS))
 
 

@@ -86,6 +86,13 @@ def test_damage_is_noticed_or_harmless(gaussian_bundle, packed, data):
         packed.write_bytes(content)
 
 
+def test_bytes_behind_the_archive_are_damage(packed, tmp_path):
+    path = tmp_path / "longer.tar.xz"
+    path.write_bytes(packed.read_bytes() + b"more")
+    with pytest.raises(BundleError, match="to spare"):
+        bundles.read(path)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"no archive", lzma.compress(b"no archive"), archive(), archive(**{"manifest.json": b"{}"})]
 )

@@ -1,4 +1,5 @@
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,6 +51,21 @@ def test_checkpoints_rebuild_their_network_from_every_argument(tmp_path):
         checkpoints.load(path, AutoEncoder)
     with pytest.raises(CheckpointError, match="no checkpoint"):
         checkpoints.load(tmp_path / "gone", Flow)
+
+
+def test_files_of_others_are_refused(tmp_path):
+    safetensors.torch.save_file({"a": torch.zeros(3, dtype=torch.bfloat16)}, tmp_path / "file")
+    with pytest.raises(TensorFileError, match="damaged"):
+        tensor_files.read(tmp_path / "file")
+    whole = {"format": 1, "network": "Flow", "arguments": {}, "description": {}}
+    for changed in ({"format": "1"}, {"network": "Other"}, {"arguments": 3}):
+        tensor_files.write(tmp_path / "checkpoint", {}, whole | changed)
+        with pytest.raises(CheckpointError, match="no network of this version"):
+            checkpoints.load(tmp_path / "checkpoint", Flow)
+    for missing in whole:
+        tensor_files.write(tmp_path / "checkpoint", {}, {key: whole[key] for key in whole.keys() - {missing}})
+        with pytest.raises(CheckpointError, match="no network of this version"):
+            checkpoints.load(tmp_path / "checkpoint", Flow)
 
 
 def test_latents_of_another_data_set_are_refused(tmp_path):

@@ -44,7 +44,7 @@ def test_a_process_that_is_to_end_is_told_until_it_hears(body):
 
 
 def test_a_path_that_the_terminal_can_not_show_is_said_all_the_same(tmp_path):
-    Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "字.png")
+    Image.fromarray(np.eye(28, dtype=np.uint8) * 255).save(tmp_path / "字.png")
     environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
     result = subprocess.run(
         [sys.executable, CLI, "classify", "字.png"], cwd=tmp_path, env=environment, capture_output=True, check=True

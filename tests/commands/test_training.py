@@ -211,7 +211,8 @@ def test_latents_of_other_images_are_refused(trained, root, tmp_path):
 
 def test_a_training_that_stops_early_says_how_many_epochs_it_keeps(trained, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "copy")
-    words = f"train {FLOW} --batch-size 32 --threads 1 --total-epochs 3 --dim1 8 --lr 1e-12 --patience 1"
+    stands = "--ema-decay 0 --milestones 1 --gamma 1e-6"  # after an epoch
+    words = f"train {FLOW} --batch-size 32 --threads 1 --total-epochs 3 --dim1 8 --lr 1e-8 {stands} --patience 1"
     assert "3 epochs, of which 1 are kept" in run(words, folder, torch=True).stdout
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 import torch
-from torch import nn
 
 from commands import networks
 from commands.data import ensure_data
@@ -126,10 +125,8 @@ def train(training: Training, promote: bool | None) -> str:
             checkpoints.promote(training.dataset.model_name, training.kind)
         path = checkpoints.promote(training.dataset.model_name, training.name)
     parallel.wait()
-    epochs = checkpoints.load(path, nn.Module).description["last_epoch"]["epoch"]
-    kept = "" if epochs == training.options.total_epochs else f", of which {epochs} are kept"
-    told = f"{training.options.total_epochs} epochs{kept}"
-    return f"{path}: {training.name} of {training.dataset.model_name}, {told}"
+    epochs = f"{training.options.total_epochs} epochs" + (" at most" if training.options.patience else "")
+    return f"{path}: {training.name} of {training.dataset.model_name}, {epochs}"
 
 
 def _check_fits_main(training: Training, path: Path) -> None:

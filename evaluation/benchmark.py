@@ -21,7 +21,7 @@ import PIL
 import runtime
 from runtime.chunks import CHUNK, cores
 from runtime.datasets import Dataset
-from runtime.sessions import ONNXRUNTIME
+from runtime.sessions import ONNXRUNTIME_VERSION
 from runtime.tracking import Tracker, untracked
 
 Task = Callable[[], object]
@@ -81,7 +81,7 @@ def machine() -> dict[str, Any]:
             "toolkit": runtime.__version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "onnxruntime": ONNXRUNTIME,
+            "onnxruntime": ONNXRUNTIME_VERSION,
             "pillow": PIL.__version__,
             **({"torch": metadata.version("torch")} if find_spec("torch") else {}),
         },

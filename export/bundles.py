@@ -40,10 +40,13 @@ def export_bundle(
     classes have matched torch. Raises CheckpointError or ExportMismatchError, ValueError for a guidance weight that a
     generator has not learnt, and leaves `path` as it was.
     """
-    plan, path = plan_of(source, defaults, storage), _replaceable(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _replaceable(path)
     packed = is_packed(path)
     name = path.name[: -len(SUFFIX)] if packed else path.name
+    if not manifests.is_name(name):
+        raise ToolkitError(f"a bundle's name is that of a folder, of up to {manifests.MAX_NAME} bytes, not {name!r}")
+    plan = plan_of(source, defaults, storage)
+    path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=path.parent))
     try:
         files = {}

@@ -19,7 +19,7 @@ from runtime import manifests
 from runtime.bayes import DenoisingBank
 from runtime.datasets import Dataset
 from runtime.sampling import FEW
-from runtime.sessions import ONNXRUNTIME
+from runtime.sessions import ONNXRUNTIME_VERSION
 from training import checkpoints
 from training.calibration import UNCALIBRATED
 from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator, check_weight
@@ -122,7 +122,7 @@ def _versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "onnx": onnx.__version__,
-        "onnxruntime": ONNXRUNTIME,
+        "onnxruntime": ONNXRUNTIME_VERSION,
     }
 
 

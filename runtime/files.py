@@ -18,7 +18,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     suffix = path.suffix  # which tells writers the format
     try:
         path = path.resolve()  # a link stays one
-    except RuntimeError as error:  # by Python before 3.13, which leaves a loop of links as it is
+    except RuntimeError as error:  # before Python 3.13; from then on a loop of links stays one
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
     if path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))

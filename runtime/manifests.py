@@ -24,9 +24,9 @@ MANIFEST = "manifest.json"
 GENERATE = "generate.onnx"
 ONE_CALL = (GENERATE, "classify.onnx")  # they hold all their weights; other graphs may find theirs in them
 GRAPHS = (*ONE_CALL, "encoder.onnx", "decoder.onnx", "flow.onnx", "likelihood.onnx")
+MAX_NAME = 100  # bytes of a bundle's name, which tar archives hold
 _COUNTS = ("bytes", "parameters", "multiply_adds")  # of a graph
 _MAX_BYTES = 1 << 20
-_MAX_NAME = 100  # bytes of a bundle's name, which tar archives hold
 _MAX_SIDE = 1024  # of a latent
 _ROUNDING = 1e-4  # of a sum of probabilities
 
@@ -183,8 +183,8 @@ def _bank(times: list[float], weights: list[float], seed: int) -> DenoisingBank:
 
 def _check(found: Facts) -> None:
     """Refuse facts that do not fit each other."""
-    if not _is_folder(found.name):
-        raise ValueError("name is that of a folder")
+    if not is_name(found.name):
+        raise ValueError(f"name is that of a folder, of up to {MAX_NAME} bytes")
     if len(found.prior) != len(found.classes) or not all(0 < p <= 1 for p in found.prior):
         raise ValueError("prior and classes do not fit")
     if abs(sum(found.prior) - 1) > _ROUNDING:
@@ -210,10 +210,10 @@ def _check(found: Facts) -> None:
         _check_classifier(found.reading)
 
 
-def _is_folder(name: str) -> bool:
-    """Whether a folder may be called so anywhere, and packed; ValueError for what is no text."""
+def is_name(name: str) -> bool:
+    """Whether a bundle may be called so: a folder may, on any system and in a packed file."""
     plain = name not in ("", ".", "..") and not set(name) & {"/", "\\"} and name.isprintable()
-    return plain and len(name.encode()) <= _MAX_NAME
+    return plain and len(name.encode()) <= MAX_NAME
 
 
 def _check_rest(manifest: Mapping[str, Any], reads: bool) -> None:

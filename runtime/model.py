@@ -176,9 +176,9 @@ class Model:
     def classify(self, images: ArrayLike, *, rule: Rule | None = None) -> NDArray[np.float32]:
         """p(y | x) by Bayes' rule: images (N, 28, 28) to float32 (N, classes), rows sum to 1.
 
-        rule: "denoising", "likelihood" or "ode"; the bundle's by default, the cheapest that is not clearly
-        worse than another on validation data. By "denoising", uint8
-        images are read by classify.onnx, in stages and again where they leave doubt; others once, by all pairs.
+        rule: "denoising", "likelihood" or "ode"; the bundle's by default, the cheapest that is not clearly worse than
+        another on validation data. By "denoising", uint8 images are read by classify.onnx, in stages and again where
+        they leave doubt; others once, by all pairs.
         """
         chosen: Rule = one_of("rule", self.bundle.classifier.rule if rule is None else rule, RULES)
         checked = check_images(images)

@@ -19,7 +19,7 @@ from .chunks import DEFAULT_THREADS
 from .errors import BundleError, ProviderError
 
 MAX_THREADS = 1024
-ONNXRUNTIME = str(onnxruntime.__version__)
+ONNXRUNTIME_VERSION = str(onnxruntime.__version__)
 
 
 @dataclass(frozen=True)

@@ -209,11 +209,13 @@ def test_latents_of_other_images_are_refused(trained, root, tmp_path):
     assert "not of the images below" in error_line(run(words, folder, status=1, torch=True))
 
 
-def test_a_training_that_stops_early_says_how_many_epochs_it_keeps(trained, tmp_path):
+def test_a_training_that_stops_early_says_so(trained, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "copy")
     stands = "--ema-decay 0 --milestones 1 --gamma 1e-6"  # after an epoch
     words = f"train {FLOW} --batch-size 32 --threads 1 --total-epochs 3 --dim1 8 --lr 1e-8 {stands} --patience 1"
-    assert "3 epochs, of which 1 are kept" in run(words, folder, torch=True).stdout
+    said = run(words, folder, torch=True).stdout
+    assert "no better validation loss since epoch 1: stopping" in said
+    assert "3 epochs at most" in said
 
 
 def test_a_classifier_without_a_weight_of_classes_is_refused(trained, root):

@@ -157,6 +157,14 @@ def all_nodes(graph):
             yield from all_nodes(attribute.g)
 
 
+@pytest.mark.parametrize("name", ["a" * 101, "two\nlines", "back\\slash"])
+def test_names_that_could_not_be_read_again_are_refused(tmp_path, source, name):
+    for path in (tmp_path / "new" / name, tmp_path / "new" / f"{name}.tar.xz"):
+        with pytest.raises(ToolkitError, match="name is that of a folder"):
+            export_bundle(source, path)
+    assert not (tmp_path / "new").exists()
+
+
 def test_graphs_carry_no_path_and_no_debug_data(gaussian_bundle):
     for file in manifests.GRAPHS:
         content = (gaussian_bundle / file).read_bytes()

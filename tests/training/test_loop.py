@@ -20,6 +20,11 @@ from training.runs import Run
 TINY = {"dim1": 2, "dim2": 2, "dim3": 1, "n_layers": 1}
 
 
+def test_rows_of_tensors_of_unequal_length_are_refused():
+    with pytest.raises(ValueError, match="2, 3"):
+        TensorRows(torch.zeros(2), torch.zeros(3))
+
+
 def test_learning_rate_follows_milestones_or_a_cosine():
     steps = Options(lr=1.0, total_epochs=30, milestones=(15, 20), gamma=0.2)
     assert [steps.learning_rate(epoch) for epoch in (0, 14.9, 15, 20)] == pytest.approx([1, 1, 0.2, 0.04])

@@ -22,7 +22,7 @@ from runtime import places
 from runtime.errors import BundleError
 from runtime.manifests import GENERATE
 from runtime.places import SUFFIX
-from training.options import Sampling
+from training.options import SamplerOptions
 
 
 def export(choice: Choice, output: Path | None, settings: Mapping[str, Any], storage: Storage) -> str:
@@ -42,7 +42,7 @@ def export(choice: Choice, output: Path | None, settings: Mapping[str, Any], sto
 
 
 def write_bundle(
-    source: Source, output: Path | None, defaults: Sampling, storage: Storage = "float32", packed: bool = False
+    source: Source, output: Path | None, defaults: SamplerOptions, storage: Storage = "float32", packed: bool = False
 ) -> str:
     """Export checkpoints to a bundle; returns a line that says where and how well it matches torch.
 

@@ -17,7 +17,7 @@ from commands.progress import note
 from commands.train import Training, agreed, train
 from export.sources import Source
 from training import checkpoints, parallel
-from training.options import Options, Sampling
+from training.options import Options, SamplerOptions
 from training.paths import CLASSIFIER, Version, flow_name, generator_name
 
 ENCODING_BATCH = 500
@@ -43,7 +43,7 @@ def run_recipe(
         promote = agreed(f"Replace the main checkpoints and the bundle of {dataset.model_name}?")
     exported = dict(recipe["export"])
     storage, packed = exported.pop("quantize", "float32"), exported.pop("packed", False)
-    sampler = Sampling(**exported)
+    sampler = SamplerOptions(**exported)
     kind = recipe["autoencoder"]["model"] if "autoencoder" in recipe else default_kind(dataset)
     stages = _Stages(
         name, recipe, sampler, Options(device=device, num_workers=num_workers, resume=resume),
@@ -77,7 +77,7 @@ class _Stages:
 
     name: str
     recipe: dict[str, Any]
-    sampler: Sampling  # that the bundle will have
+    sampler: SamplerOptions  # that the bundle will have
     run: Options
     common: dict[str, Any]  # fields of every Training
     line: str = ""

@@ -29,7 +29,7 @@ from training.checkpoints import Checkpoint
 from training.classifiers import Classifier
 from training.flows import Flow
 from training.generators import Generator
-from training.options import FlowObjective, GeneratorObjective, Options, Sampling
+from training.options import FlowObjective, GeneratorObjective, Options, SamplerOptions
 from training.paths import CLASSIFIER, Version, flow_name, generator_name
 from training.runs import Task
 from training.train_autoencoder import train_autoencoder
@@ -62,7 +62,7 @@ class Training:
     adversarial_weight: float = 0.0
     judges: int = 1
     regression_weight: float = 1.0
-    sampler: Sampling = field(default_factory=Sampling)
+    sampler: SamplerOptions = field(default_factory=SamplerOptions)
 
     @classmethod
     def from_flags(cls, given: Mapping[str, Any], network: Sequence[str], device: torch.device) -> Training:
@@ -75,7 +75,7 @@ class Training:
             options=Options(device=device, **{name: given[name] for name in RUN}),
             network=network,
             initial=given["model_version"],
-            sampler=Sampling(**{name: given[name] for name in SAMPLING}),
+            sampler=SamplerOptions(**{name: given[name] for name in SAMPLING}),
             **{name: given[name] for name in cls._of_flags()},
         )
 

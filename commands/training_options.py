@@ -9,7 +9,7 @@ from typing import Any, get_args
 import click
 
 from commands.options import BITS, THREADS, Command, Number, all_of, latents_option
-from training.options import DRAWING_WEIGHTS, FlowObjective, GeneratorObjective, Options, Precision, Sampling
+from training.options import DRAWING_WEIGHTS, FlowObjective, GeneratorObjective, Options, Precision, SamplerOptions
 from training.paths import CLASSIFIER, KINDS, VERSIONS
 
 # Flags of `train` that are fields of Options.
@@ -25,7 +25,7 @@ OF_SOME = {
     ("flow", "generator"): ("autoencoder", *DRAWING_WEIGHTS, "judges", "sampler", "weight", "guidance_start", "steps"),
 }
 TAKEN_BY = {name: models for models, names in OF_SOME.items() for name in names}
-SAMPLER = asdict(Sampling())  # flags that say how images are drawn, with their defaults
+SAMPLER = asdict(SamplerOptions())  # flags that say how images are drawn, with their defaults
 MODELS = (*KINDS, "flow", "generator", CLASSIFIER)  # that can be trained
 
 

@@ -20,10 +20,10 @@ from training.autoencoders import AUTOENCODERS, AutoEncoder
 from training.blocks import InvertedBottleneck, conv_norm_relu
 from training.drawing import Drawing
 from training.flows import Flow
-from training.options import Sampling
+from training.options import SamplerOptions
 
 STEPS, WEIGHT = 50, 4.0
-SDE = Sampling(sampler="sde", steps=STEPS, weight=WEIGHT)
+SDE = SamplerOptions(sampler="sde", steps=STEPS, weight=WEIGHT)
 
 
 def sde_tasks(model: runtime.Model, count: int, compiled: bool) -> dict[str, Callable[[], object]]:

@@ -19,7 +19,7 @@ from runtime.bundle import Bundle
 from runtime.errors import ToolkitError
 from runtime.places import SUFFIX, is_packed
 from runtime.tracking import Tracker, untracked
-from training.options import Sampling
+from training.options import SamplerOptions
 
 NOWHERE = Path("temporary bundle")
 
@@ -27,7 +27,7 @@ NOWHERE = Path("temporary bundle")
 def export_bundle(
     source: Source,
     path: Path,
-    defaults: Sampling | None = None,
+    defaults: SamplerOptions | None = None,
     storage: Storage = "float32",
     track: Tracker = untracked,
 ) -> Manifest:

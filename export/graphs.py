@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.one_call import MOVES, Classify, Generate, Reading, ReadOnce, one_call_drawing
+from export.one_call import MOVES, Classify, Generate, PosteriorRule, ReadOnce, one_call_drawing
 from export.upsampling import without_shuffling
 from training.autoencoders import AutoEncoder
 from training.blocks import Network, SelfAttention
 from training.flows import Flow
 from training.generators import Generator
 from training.losses import kl_divergence
-from training.options import Sampling
+from training.options import SamplerOptions
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Networks:
     generator: Generator | None = None
 
 
-def bundle_graphs(networks: Networks, sampler: Sampling, reading: Reading) -> list[GraphSpec]:
+def bundle_graphs(networks: Networks, sampler: SamplerOptions, reading: PosteriorRule) -> list[GraphSpec]:
     """The graphs of a bundle; sampler: how the flow draws where there is no generator."""
     autoencoder, flow = networks.autoencoder, networks.flow
     images, x = torch.rand(3, 1, 28, 28), torch.randn(3, *flow.latent_shape)

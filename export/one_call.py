@@ -15,14 +15,14 @@ from runtime.bayes import DenoisingBank
 from training.autoencoders import AutoEncoder
 from training.drawing import Drawing
 from training.flows import Flow
-from training.options import Sampling
+from training.options import SamplerOptions
 from training.stages import CERTAIN, joined, staged_scores
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # pixels down and right by which a doubtful image is moved
 MOST_IMAGES = 2**40
 
 
-def one_call_drawing(flow: Flow, autoencoder: AutoEncoder, sampler: Sampling) -> nn.Module:
+def one_call_drawing(flow: Flow, autoencoder: AutoEncoder, sampler: SamplerOptions) -> nn.Module:
     """What draws with all steps of the sampler, without its diffusion."""
     return _Guided(Drawing(flow, autoencoder, sampler.deterministic()))
 
@@ -39,7 +39,7 @@ class Generate(nn.Module):
 
 
 @dataclass(frozen=True)
-class Reading:
+class PosteriorRule:
     """How scores become posteriors: the denoising rule's bank of pairs, its temperature, p(y) (C,).
 
     stages: pairs in the order in which they are asked, each with the number of classes still in question: all at first,
@@ -66,7 +66,7 @@ class Classify(nn.Module):
     posterior is the mean of all five.
     """
 
-    def __init__(self, autoencoder: AutoEncoder, flow: Flow, reading: Reading) -> None:
+    def __init__(self, autoencoder: AutoEncoder, flow: Flow, reading: PosteriorRule) -> None:
         super().__init__()
         self.once = ReadOnce(autoencoder, flow, reading)
         self.log_certain = math.log(reading.certain)
@@ -98,7 +98,7 @@ class ReadOnce(nn.Module):
     It is done in stages, as training.stages says.
     """
 
-    def __init__(self, autoencoder: AutoEncoder, flow: Flow, reading: Reading) -> None:
+    def __init__(self, autoencoder: AutoEncoder, flow: Flow, reading: PosteriorRule) -> None:
         super().__init__()
         self.autoencoder, self.flow = autoencoder, flow
         bank = reading.bank

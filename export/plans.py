@@ -12,7 +12,7 @@ import torch
 
 from export import sources
 from export.graphs import GraphSpec, Networks, bundle_graphs, folded, folded_network, generator_graph
-from export.one_call import Reading
+from export.one_call import PosteriorRule
 from export.sources import Source
 from export.storage import Storage, rounded, rounded_network
 from runtime import manifests
@@ -23,11 +23,11 @@ from runtime.sessions import ONNXRUNTIME_VERSION
 from training import checkpoints
 from training.calibration import UNCALIBRATED
 from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator, check_weight
-from training.options import Sampling
+from training.options import SamplerOptions
 
 Manifest = dict[str, Any]
 GENERATOR_WEIGHTS = {"weights": [LEAST_WEIGHT, MOST_WEIGHT]}
-OF_STAGES = ("doubtful", "certain", "settled", "unsettled", "emphasis")  # of a Reading, as calibration names them
+OF_STAGES = ("doubtful", "certain", "settled", "unsettled", "emphasis")  # of a PosteriorRule, as calibration names them
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Plan:
         return {"format": manifests.FORMAT, "name": name, "measured": {}, **self.manifest, "files": files}
 
 
-def plan_of(source: Source, defaults: Sampling | None, storage: Storage, with_flow: bool = True) -> Plan:
+def plan_of(source: Source, defaults: SamplerOptions | None, storage: Storage, with_flow: bool = True) -> Plan:
     """The plan of a source's bundle.
 
     defaults: how images are drawn, as the model was finished where there are none; storage: of the weights; with_flow:
@@ -84,7 +84,7 @@ def plan_of(source: Source, defaults: Sampling | None, storage: Storage, with_fl
     return Plan(manifest, list(zip(specs, references, strict=True)))
 
 
-def _generator_plan(source: Source, defaults: Sampling | None, storage: Storage) -> Plan:
+def _generator_plan(source: Source, defaults: SamplerOptions | None, storage: Storage) -> Plan:
     """A bundle that only generates."""
     checkpoint = checkpoints.load(source.generator_path, Generator)
     network, defaults = checkpoint.network, defaults or sources.drawn_by(checkpoint)
@@ -126,12 +126,12 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _reading(description: dict[str, Any]) -> Reading:
+def _reading(description: dict[str, Any]) -> PosteriorRule:
     """How the denoising rule reads images, from what is said of a flow."""
     classifier = description["classifier"]
     bank, prior = DenoisingBank(**classifier["bank"]), tuple(description["prior"])
     stages = classifier.get("stages", [(pair, len(prior)) for pair in range(len(bank.times))])
-    return Reading(
+    return PosteriorRule(
         bank,
         classifier["temperatures"]["denoising"],
         prior,

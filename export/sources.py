@@ -14,7 +14,7 @@ from training.calibration import UNCALIBRATED
 from training.checkpoints import Checkpoint, CheckpointError
 from training.flows import Flow
 from training.generators import Generator
-from training.options import DRAWING_WEIGHTS, Sampling
+from training.options import DRAWING_WEIGHTS, SamplerOptions
 from training.paths import Version, flow_name, generator_name
 
 # What all trainings of a checkpoint have in common, and what they came to.
@@ -106,16 +106,16 @@ def read(source: Source, with_flow: bool) -> Parts:
     return Parts(source, autoencoder, _flow_of(source, autoencoder), generator_of(source))
 
 
-def sampler_of(source: Source) -> Sampling:
+def sampler_of(source: Source) -> SamplerOptions:
     """How the model of a source was finished to be drawn; CheckpointError where there is none."""
     if source.only_generates:
         return drawn_by(checkpoints.load(source.generator_path, Generator))
     return drawn_by(checkpoints.load(source.flow_path, Flow))
 
 
-def drawn_by(checkpoint: Checkpoint[Any]) -> Sampling:
+def drawn_by(checkpoint: Checkpoint[Any]) -> SamplerOptions:
     """The sampler that a flow or a generator was finished with, or the default of those that were not."""
-    return Sampling(**checkpoint.description.get("sampler", {}))
+    return SamplerOptions(**checkpoint.description.get("sampler", {}))
 
 
 def _flow_of(source: Source, autoencoder: Checkpoint[AutoEncoder]) -> Checkpoint[Flow]:

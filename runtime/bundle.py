@@ -15,7 +15,7 @@ from typing import Any
 from . import manifests
 from .errors import BundleError
 from .files import written_aside
-from .manifests import MANIFEST, Classifier, Facts
+from .manifests import MANIFEST, BayesClassifier, Facts
 from .places import is_packed, locate
 
 # .packing is imported where it is needed: folders do without tar, xz and temporary folders.
@@ -33,7 +33,7 @@ class Bundle(Facts):
     graphs: Mapping[str, bytes] = field(repr=False)
 
     @property
-    def classifier(self) -> Classifier:
+    def classifier(self) -> BayesClassifier:
         """How it reads images; BundleError where it only generates."""
         if self.reading is None:
             raise BundleError(f"the bundle {self.name} only generates")

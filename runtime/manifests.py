@@ -47,7 +47,7 @@ class Defaults:
 
 
 @dataclass(frozen=True)
-class Classifier:
+class BayesClassifier:
     """How images are read; least_log_density: a latent below is unlike the training data."""
 
     rule: Rule
@@ -66,7 +66,7 @@ class Facts:
     prior: tuple[float, ...]
     latent_shape: tuple[int, ...]
     defaults: Defaults
-    reading: Classifier | None  # None: it only generates
+    reading: BayesClassifier | None  # None: it only generates
     generator_weights: tuple[float, float] | None  # of guidance, least and most, that "few" has; None: there is none
 
 
@@ -167,8 +167,8 @@ def _weights(generator: Mapping[str, Any] | None) -> tuple[float, float] | None:
     return least, most
 
 
-def _classifier(manifest: Mapping[str, Any]) -> Classifier:
-    return Classifier(
+def _classifier(manifest: Mapping[str, Any]) -> BayesClassifier:
+    return BayesClassifier(
         rule=manifest["rule"],
         likelihood_steps=manifest["likelihood_steps"],
         temperatures={rule: float(manifest["temperatures"][rule]) for rule in RULES},
@@ -238,7 +238,7 @@ def _check_rest(manifest: Mapping[str, Any], reads: bool) -> None:
             network = network.get("before")
 
 
-def _check_classifier(classifier: Classifier) -> None:
+def _check_classifier(classifier: BayesClassifier) -> None:
     bank = classifier.bank
     if len(bank.times) != len(bank.weights) or not bank.times:
         raise ValueError("times and weights of the denoising bank do not fit")

@@ -5,12 +5,12 @@ from dataclasses import replace
 import torch
 
 from export.graphs import bundle_graphs
-from export.one_call import Reading
+from export.one_call import PosteriorRule
 from runtime.bayes import DenoisingBank
 from training.flows import Flow
-from training.options import Sampling
+from training.options import SamplerOptions
 
-READING = Reading(DenoisingBank((0.3, 0.8), (1.0, 2.0), 0), 1.5, (0.1,) * 10, ((1, 10), (0, 3)), doubtful=0.5)
+READING = PosteriorRule(DenoisingBank((0.3, 0.8), (1.0, 2.0), 0), 1.5, (0.1,) * 10, ((1, 10), (0, 3)), doubtful=0.5)
 SIEVED = replace(READING, stages=((1, 4), (0, 3)))
 
 
@@ -31,4 +31,6 @@ def trained_like(model):
 
 
 def graphs(networks):
-    return bundle_graphs(networks, Sampling(steps=2, guidance_start=0.5), SIEVED if networks.flow.sieve else READING)
+    return bundle_graphs(
+        networks, SamplerOptions(steps=2, guidance_start=0.5), SIEVED if networks.flow.sieve else READING
+    )

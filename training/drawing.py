@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from runtime import sampling
 from training.autoencoders import AutoEncoder
 from training.flows import Flow
-from training.options import Sampling
+from training.options import SamplerOptions
 
 
 class Drawing(nn.Module):
     """Noise to images by the solver of runtime.sampling and the decoder."""
 
-    def __init__(self, flow: Flow, autoencoder: AutoEncoder, sampler: Sampling) -> None:
+    def __init__(self, flow: Flow, autoencoder: AutoEncoder, sampler: SamplerOptions) -> None:
         super().__init__()
         self.flow, self.autoencoder, self.sampler = flow, autoencoder, sampler
 

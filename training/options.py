@@ -16,7 +16,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplerOptions:
     """How a flow's samples are drawn; see runtime.settings.Sampling. What is exported becomes the bundle's defaults."""
 
     sampler: Solver = "heun"
@@ -34,7 +34,7 @@ class Sampling:
         """The solver's."""
         return time_grid(self.steps)
 
-    def deterministic(self) -> Sampling:
+    def deterministic(self) -> SamplerOptions:
         """The same without diffusion, which takes no noise but the first."""
         return replace(self, diffusion=0.0, sampler="ode" if self.sampler == "sde" else self.sampler)
 
@@ -57,7 +57,7 @@ class DrawingObjective:
     reading_weight: float = 0.0
     adversarial_weight: float = 0.0
     judges: int = 1
-    sampler: Sampling = field(default_factory=Sampling)
+    sampler: SamplerOptions = field(default_factory=SamplerOptions)
 
     @property
     def draws(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -65,19 +65,15 @@ def train_flow(task: Task, kind: str, latents_path: Path, objective: FlowObjecti
     flow.to(options.device)
 
     state = run.state()
-    if given.flow is None and flow.sieve is not None and state is None:
+    fresh = state is None
+    if given.flow is None and flow.sieve is not None and fresh:
         z, y = _standardised(flow, train)
         flow.sieve.learn(z.to(options.device), y.to(options.device), task.track)
-    loss = FlowLoss(objective)
-    if objective.class_weight:
-        chosen = _standardised(flow, encoded.parts["validation"])
-        bank = calibration.fit_bank(flow, *chosen, frequencies, objective.pairs, task.track)
-        rivals = calibration.rivals(flow, *chosen, frequencies, bank, RIVALS, task.track)
-        loss.posterior = PosteriorLoss(bank, rivals, frequencies, flow.latent_shape, options.device)
-    model: nn.Module = flow
-    rows = _rows(train)
+    model: nn.Module
+    posterior = _posterior(task, objective, flow, encoded, frequencies, fresh) if objective.class_weight else None
+    model, rows, loss = flow, _rows(train), FlowLoss(objective, posterior)
     if with_images:
-        model, rows = _with_images(task, objective, given, flow, rows, loss, fresh=state is None)
+        model, rows, loss = _with_images(task, given, flow, rows, loss, fresh)
     parts = {part: _rows(encoded.parts[part]) for part in ("validation", "test")}
     fit(Job(model, rows, loss, parts, loss.companions), run, state, task.track)
     parallel.wait()
@@ -103,15 +99,18 @@ def _classifies_images(objective: FlowObjective, options: Options, classifier: b
     return objective.class_weight > 0 and (options.augments or classifier)
 
 
+@dataclass(frozen=True)
 class FlowLoss:
-    """What a flow minimises, an options.FlowObjective, with what learns beside it."""
+    """What a flow minimises, with what learns beside it.
 
-    posterior: PosteriorLoss | None = None  # where the objective classifies
-    examples: Examples | None = None  # where it learns to classify other than by latents and labels
-    finishing: Finishing | None = None  # where it draws
+    posterior: where the objective classifies; examples: where it learns that other than by latents and labels;
+    finishing: where it draws.
+    """
 
-    def __init__(self, objective: FlowObjective) -> None:
-        self._objective = objective
+    objective: FlowObjective
+    posterior: PosteriorLoss | None = None
+    examples: Examples | None = None
+    finishing: Finishing | None = None
 
     @property
     def companions(self) -> dict[str, Stateful]:
@@ -127,7 +126,7 @@ class FlowLoss:
         flow = model.drawing.flow if isinstance(model, RandomDrawing) else model
         assert isinstance(flow, Flow)
         mean, deviation, labels = batch[:3]
-        raw = mean + deviation * parallel.randn_like(mean) if self._objective.sample_latents else mean
+        raw = mean + deviation * parallel.randn_like(mean) if self.objective.sample_latents else mean
         dropout = LABEL_DROPOUT if model.training else 0.0
         latents = flow.standardise(raw)
         losses = {"matching": flow_matching_loss(flow, latents, labels, flow.null_label, dropout)}
@@ -138,7 +137,7 @@ class FlowLoss:
                 raw, logits = self.examples(batch[3])
                 latents = flow.standardise(raw)
             losses["class"] = self.posterior(flow, latents, labels, logits)
-            losses["loss"] = losses["loss"] + self._objective.class_weight * losses["class"]
+            losses["loss"] = losses["loss"] + self.objective.class_weight * losses["class"]
         if self.finishing is not None and isinstance(model, RandomDrawing) and model.training:
             drawn = self.finishing(model(labels), batch[3], labels)
             losses["loss"] = losses["loss"] + drawn.pop("drawing")
@@ -177,11 +176,28 @@ def _run(
     return task.run(flow_name(kind), given.flow, identity, of_data, facts=facts, part="drawing.flow", beside=(decoder,))
 
 
+def _posterior(
+    task: Task,
+    objective: FlowObjective,
+    flow: Flow,
+    encoded: latents.Latents,
+    frequencies: list[float],
+    fresh: bool,
+) -> PosteriorLoss:
+    """How badly the flow's posterior reads classes; not fresh: a state follows, with weights and rivals."""
+    bank, rivals = calibration.plain_bank(objective.pairs), torch.zeros(len(frequencies), 1, dtype=torch.int64)
+    if fresh:
+        chosen = _standardised(flow, encoded.parts["validation"])
+        bank = calibration.fit_bank(flow, *chosen, frequencies, objective.pairs, task.track)
+        rivals = calibration.rivals(flow, *chosen, frequencies, bank, RIVALS, task.track)
+    return PosteriorLoss(bank, rivals, frequencies, flow.latent_shape, task.options.device)
+
+
 def _with_images(
-    task: Task, objective: FlowObjective, given: Given, flow: Flow, rows: TensorRows, loss: FlowLoss, fresh: bool
-) -> tuple[nn.Module, TensorRows]:
-    """What learns and its rows, given a flow and rows of latents; the loss gets what it needs of images."""
-    options = task.options
+    task: Task, given: Given, flow: Flow, rows: TensorRows, loss: FlowLoss, fresh: bool
+) -> tuple[nn.Module, TensorRows, FlowLoss]:
+    """What learns, its rows and its loss with images, given a flow, rows of latents and a loss without them."""
+    options, objective = task.options, loss.objective
     assert given.autoencoder is not None
     images, labels = (each.to(options.device) for each in image_rows(task.dataset, task.root, "train").tensors)
     if not torch.equal(labels.cpu(), rows.tensors[-1]):
@@ -189,15 +205,15 @@ def _with_images(
     autoencoder = channels_last(given.autoencoder.network, options.device)
     if _classifies_images(objective, options, given.classifier is not None):
         reader = channels_last(given.classifier.network, options.device) if given.classifier else None
-        loss.examples = Examples(autoencoder, reader, options)
+        loss = replace(loss, examples=Examples(autoencoder, reader, options))
     rows = TensorRows(*rows.tensors, images.cpu())
     if not objective.draws:
-        return flow, rows
+        return flow, rows, loss
     model = RandomDrawing(Drawing(flow, autoencoder, objective.sampler))
-    loss.finishing = Finishing(objective, images, labels, len(task.dataset.classes), fresh, task.track)
+    finishing = Finishing(objective, images, labels, len(task.dataset.classes), fresh, task.track)
     if fresh:
-        loss.finishing.start(model, images, labels, task.track)
-    return model, rows
+        finishing.start(model, images, labels, task.track)
+    return model, rows, replace(loss, finishing=finishing)
 
 
 def _rows(part: latents.LatentPart) -> TensorRows:

@@ -24,7 +24,7 @@ from training.blocks import Retouching
 from training.checkpoints import Checkpoint
 from training.flows import Flow
 from training.generators import Generator
-from training.options import Sampling
+from training.options import SamplerOptions
 
 NETWORKS = [
     (VarAutoEncoder, {}, {}),
@@ -116,7 +116,7 @@ def source(tmp_path, monkeypatch):
 
 def test_export_is_whole_or_not_at_all(tmp_path, source, monkeypatch):
     folder = tmp_path / "bundle"
-    export_bundle(source, folder, Sampling(steps=3))
+    export_bundle(source, folder, SamplerOptions(steps=3))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def fail(*_):
@@ -124,7 +124,7 @@ def test_export_is_whole_or_not_at_all(tmp_path, source, monkeypatch):
 
     monkeypatch.setattr(verify, "check_use", fail)
     with pytest.raises(verify.ExportMismatchError):
-        export_bundle(source, folder, Sampling(steps=5))
+        export_bundle(source, folder, SamplerOptions(steps=5))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoints"]
     assert bundles.read(folder).defaults.steps == 3
@@ -132,7 +132,7 @@ def test_export_is_whole_or_not_at_all(tmp_path, source, monkeypatch):
 
 def test_images_are_drawn_as_the_flow_was_finished_unless_told_otherwise(tmp_path, source):
     flow = checkpoints.load(source.flow_path, Flow)
-    finished = Sampling(steps=3, weight=1.7, guidance_start=0.25)
+    finished = SamplerOptions(steps=3, weight=1.7, guidance_start=0.25)
     description = {**flow.description, "sampler": asdict(finished)}
     checkpoints.save(Checkpoint(flow.network, flow.arguments, description), source.flow_path)
     assert sampler_of(source) == finished
@@ -194,7 +194,7 @@ def test_a_generator_alone_makes_a_bundle_that_only_generates(tmp_path, source):
     source.autoencoder_path.unlink()
     source.flow_path.unlink()
     folder = tmp_path / "nano"
-    export_bundle(source, folder, Sampling(weight=1.5), storage="int8")
+    export_bundle(source, folder, SamplerOptions(weight=1.5), storage="int8")
     model = runtime.load(folder)
     assert [path.name for path in sorted(folder.iterdir())] == ["generate.onnx", "manifest.json"]
     assert model.generate([3, 1]).shape == (2, 28, 28)

@@ -17,7 +17,7 @@ from runtime.sessions import Graph, SessionSettings
 from tests.networks import READING, SIEVED, trained_like
 from training.autoencoders import VarAutoEncoder
 from training.flows import Flow
-from training.options import Sampling
+from training.options import SamplerOptions
 from training.stages import CERTAIN
 
 MANY = replace(
@@ -48,7 +48,7 @@ def test_classes_that_a_sieve_drops_have_the_score_of_the_worst_that_it_keeps():
 @torch.no_grad()
 def test_dropped_classes_stay_out_however_many_pairs_follow(tmp_path):
     networks = folded(Networks(trained_like(VarAutoEncoder()), trained_like(Flow(sieve=8))))
-    spec = next(s for s in bundle_graphs(networks, Sampling(steps=2), MANY) if s.file == "classify.onnx")
+    spec = next(s for s in bundle_graphs(networks, SamplerOptions(steps=2), MANY) if s.file == "classify.onnx")
     images = torch.randint(256, (20, 28, 28), dtype=torch.uint8)
     z = networks.flow.standardise(networks.autoencoder.encode(images[:, None] / 255)[0])
     kept = networks.flow.sieve(z).topk(4).indices
@@ -70,7 +70,7 @@ def test_of_an_image_that_the_first_pair_settles_no_more_is_asked(tmp_path):
     surest = torch.softmax(first, dim=1).amax(1, keepdim=True)
     reading = replace(READING, settled=float(surest.median()), unsettled=0.25, doubtful=0.0, emphasis=1.5)
     torch.testing.assert_close(read(reading), torch.where(surest >= reading.settled, 1.5 * first, whole))
-    specs = {spec.file: spec for spec in bundle_graphs(networks, Sampling(steps=2), reading)}
+    specs = {spec.file: spec for spec in bundle_graphs(networks, SamplerOptions(steps=2), reading)}
     spec = specs["classify.onnx"]
     facts = onnx_files.write(spec, tmp_path)
     assert verify.check_graph(spec, (tmp_path / spec.file).read_bytes()) <= 1e-3
@@ -92,7 +92,7 @@ def test_an_image_in_doubt_is_read_again_a_pixel_further_each_way(tmp_path):
     sureness = {t: torch.softmax(scores / t + torch.tensor(prior).log(), 1).amax(1) for t in np.geomspace(0.01, 1, 100)}
     temperature = min(sureness, key=lambda t: (sureness[t].median() - CERTAIN).abs())
     reading = replace(READING, temperature=temperature, prior=prior)
-    spec = next(s for s in bundle_graphs(networks, Sampling(steps=2), reading) if s.file == "classify.onnx")
+    spec = next(s for s in bundle_graphs(networks, SamplerOptions(steps=2), reading) if s.file == "classify.onnx")
 
     def read(seen):
         return torch.softmax(spec.cost.once(seen) + torch.tensor(prior).log(), dim=1)
@@ -113,7 +113,7 @@ def test_an_image_in_doubt_is_read_again_a_pixel_further_each_way(tmp_path):
 
 def test_what_reading_again_costs_is_counted(tmp_path):
     networks = folded(Networks(VarAutoEncoder(), Flow()))
-    spec = next(s for s in bundle_graphs(networks, Sampling(), replace(READING, doubtful=0.25)) if s.cost)
+    spec = next(s for s in bundle_graphs(networks, SamplerOptions(), replace(READING, doubtful=0.25)) if s.cost)
     facts = onnx_files.write(spec, tmp_path)
     assert facts["multiply_adds"] == 2 * facts["multiply_adds_at_least"] > 0
 

@@ -11,13 +11,13 @@ from training.adversary import Adversary, ImageCritic
 from training.drawing import Drawing
 from training.finishing import Finishing, RandomDrawing
 from training.flows import Flow
-from training.options import DrawingObjective, Sampling
+from training.options import DrawingObjective, SamplerOptions
 from training.perception import EmbeddingNetwork
 from training.populations import NEIGHBOURS, REMEMBERED, SHRINKAGE, FrechetLoss, KernelLoss
 
 CLASSES = 3
 CPU = torch.device("cpu")
-SAMPLER = Sampling(steps=2, weight=1.5, guidance_start=0.5)
+SAMPLER = SamplerOptions(steps=2, weight=1.5, guidance_start=0.5)
 
 
 class Enlarger(nn.Module):
@@ -275,9 +275,9 @@ def test_finishing_leaves_the_encoder_and_batch_statistics():
 
 def test_the_sde_has_its_diffusion():
     _, labels, drawing = problem()
-    drawing.drawing.sampler = Sampling(sampler="sde", steps=2)
+    drawing.drawing.sampler = SamplerOptions(sampler="sde", steps=2)
     torch.manual_seed(1)
     noisy = drawing(labels[:4])
-    drawing.drawing.sampler = Sampling(sampler="ode", steps=2)
+    drawing.drawing.sampler = SamplerOptions(sampler="ode", steps=2)
     torch.manual_seed(1)
     assert not torch.allclose(drawing(labels[:4]), noisy)

@@ -52,26 +52,23 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root, monkeypatch):
     assert len(bundle.classifier.bank.times) == 3
 
 
-def test_a_model_of_another_size_goes_on_from_the_main_one_and_is_packed(folder, root, capsys):
-    run(root, promote=True)
-    (folder / "compact.toml").write_text(COMPACT)
+def test_a_model_of_another_size_goes_on_from_the_main_one_and_is_packed(promoted, root, capsys):
+    (promoted / "compact.toml").write_text(COMPACT)
     assert "MNIST-compact.tar.xz" in run(root, promote=True, name="compact")
-    first = bundles.read(folder / "models_onnx" / "MNIST-compact.tar.xz")
+    first = bundles.read(promoted / "models_onnx" / "MNIST-compact.tar.xz")
     assert (first.name, first.manifest["storage"], first.defaults.steps) == ("MNIST-compact", "int4", 2)
-    flow, base = first.manifest["provenance"]["flow"], bundles.read(folder / "models_onnx" / "MNIST")
+    flow, base = first.manifest["provenance"]["flow"], bundles.read(promoted / "models_onnx" / "MNIST")
     assert (flow["quantize"], flow["before"]["total_epochs"]) == ("int4", 1)
     assert flow["encoder_sha256"] == base.manifest["provenance"]["flow"]["encoder_sha256"]
-    run(root, promote=True, name="compact", resume=True)  # which finds all of it done
-    assert bundles.read(folder / "models_onnx" / "MNIST-compact.tar.xz").checksum == first.checksum
-    shutil.copytree(folder / "models_onnx" / "MNIST", folder / "models_onnx" / "MNIST-compact")
+    shutil.copytree(promoted / "models_onnx" / "MNIST", promoted / "models_onnx" / "MNIST-compact")
     capsys.readouterr()
-    run(root, promote=True, name="compact", resume=True)
+    run(root, promote=True, name="compact", resume=True)  # which finds all of it done
     assert "MNIST-compact is read in its place" in capsys.readouterr().err
+    assert bundles.read(promoted / "models_onnx" / "MNIST-compact.tar.xz").checksum == first.checksum
 
 
-def test_commands_say_what_no_longer_fits(folder, root, capsys):
-    run(root, promote=True)
-    choice, bundle = Choice(find("MNIST")), bundles.read(folder / "models_onnx" / "MNIST")
+def test_commands_say_what_no_longer_fits(promoted, root, capsys):
+    choice, bundle = Choice(find("MNIST")), bundles.read(promoted / "models_onnx" / "MNIST")
     bundles.record_measurements(bundle, {"fidelity": 0.5})
     capsys.readouterr()
     opened(choice)
@@ -87,11 +84,10 @@ def test_commands_say_what_no_longer_fits(folder, root, capsys):
     assert "vae-generator.safetensors was distilled from other checkpoints" in told
 
 
-def test_a_generator_of_another_size_learns_from_the_main_model(folder, root):
-    run(root, promote=True)
-    (folder / "nano.toml").write_text(NANO)
+def test_a_generator_of_another_size_learns_from_the_main_model(promoted, root):
+    (promoted / "nano.toml").write_text(NANO)
     assert "MNIST-nano" in run(root, promote=True, name="nano")
-    model = runtime.load(folder / "models_onnx" / "MNIST-nano")
+    model = runtime.load(promoted / "models_onnx" / "MNIST-nano")
     assert model.generate([3, 1]).shape == (2, 28, 28)
     teacher = [paths.sha256(paths.checkpoint_path("MNIST", "main", name)) for name in ("vae", "vae-flow")]
     assert model.bundle.manifest["provenance"]["generator"]["teacher"] == teacher
@@ -103,13 +99,12 @@ def test_a_generator_of_another_size_learns_from_the_main_model(folder, root):
         export(choice, None, {"steps": 3}, "float32")
 
 
-def test_a_complete_recipe_is_not_trained_again(folder, root, capsys):
-    run(root, promote=True)
-    before = bundles.read(folder / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"]
+def test_a_complete_recipe_is_not_trained_again(promoted, root, capsys):
+    before = bundles.read(promoted / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"]
     capsys.readouterr()
     run(root, promote=True, resume=True)
     assert capsys.readouterr().out.count("is complete") == 7
-    assert bundles.read(folder / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"] == before
+    assert bundles.read(promoted / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"] == before
 
 
 def test_finishing_resumes_bit_for_bit(folder, root, monkeypatch):
@@ -140,25 +135,23 @@ def test_finishing_resumes_bit_for_bit(folder, root, monkeypatch):
         assert all(torch.equal(found[name], before[name]) for name in before)
 
 
-def test_a_finished_flow_wants_its_own_decoder(folder, root):
-    run(root, promote=True)
+def test_a_finished_flow_wants_its_own_decoder(promoted, root):
     source = Source(find("MNIST"), "vae")
     finished = checkpoints.load(source.autoencoder_path, AutoEncoder)
     other = Checkpoint(finished.network, finished.arguments, finished.description["before"])
     checkpoints.save(other, source.autoencoder_path)
     with pytest.raises(CheckpointError, match="another decoder"):
-        export_bundle(source, folder / "b")
+        export_bundle(source, promoted / "b")
 
 
 @pytest.mark.parametrize("split", ["byclass", "bymerge"])
-def test_unequal_classes_share_an_autoencoder_and_have_their_frequencies(folder, root, split):
-    run(root, promote=True)
+def test_unequal_classes_share_an_autoencoder_and_have_their_frequencies(promoted, root, split):
     dataset = find("EMNIST", split)
     if split == "bymerge":
-        root = merged(root, folder / "merged")
-    (folder / "sharing.toml").write_text(SHARING.replace("SPLIT", split))
+        root = merged(root, promoted / "merged")
+    (promoted / "sharing.toml").write_text(SHARING.replace("SPLIT", split))
     assert "differ from torch's" in run(root, promote=True, name="sharing")
-    model = runtime.load(folder / "models_onnx" / dataset.key)
+    model = runtime.load(promoted / "models_onnx" / dataset.key)
     counts = np.bincount(load(dataset, root, "train").labels, minlength=len(dataset.classes)).clip(1)
     np.testing.assert_allclose(model.bundle.prior, counts / counts.sum())
     test = load(dataset, root, "test")

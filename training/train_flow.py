@@ -69,9 +69,9 @@ def train_flow(task: Task, kind: str, latents_path: Path, objective: FlowObjecti
     if given.flow is None and flow.sieve is not None and fresh:
         z, y = _standardised(flow, train)
         flow.sieve.learn(z.to(options.device), y.to(options.device), task.track)
-    model: nn.Module
     posterior = _posterior(task, objective, flow, encoded, frequencies, fresh) if objective.class_weight else None
-    model, rows, loss = flow, _rows(train), FlowLoss(objective, posterior)
+    model: nn.Module = flow
+    rows, loss = _rows(train), FlowLoss(objective, posterior)
     if with_images:
         model, rows, loss = _with_images(task, given, flow, rows, loss, fresh)
     parts = {part: _rows(encoded.parts[part]) for part in ("validation", "test")}

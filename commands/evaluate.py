@@ -26,6 +26,7 @@ from runtime.bundle import record_measurements
 from runtime.datasets import LabelledImages, Part
 
 Figures = dict[str, float]
+CALIBRATION = ("negative_log_posterior", "calibration_error")  # of measure_accuracy
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
         "other": _summary([run["other"] for run in runs], None),
     }
     if model.bundle.reading is not None:
-        accuracy = measure_accuracy(model, wanted, track=track)["accuracy"]
-        result |= {"accuracy": accuracy, "rule": model.bundle.reading.rule}
+        found = measure_accuracy(model, wanted, track=track)
+        result |= {name: found[name] for name in ("accuracy", "rule", *CALIBRATION)}
     if extent.train_networks:
         result["other"]["real"] = _trained_on_real(model, wanted, train)
     said = json.dumps(result) if as_json else "\n".join(_table(result))
@@ -124,11 +125,11 @@ def _trained_on_real(model: runtime.Model, wanted: LabelledImages, train: Labell
 
 
 def _summary(runs: Sequence[Figures], judge: Judge | None) -> dict[str, Any]:
-    """Mean and spread (standard deviation) over seeds, and the real images' figures beside."""
+    """Mean and spread (standard deviation, of one 0) over seeds, and the real images' figures beside."""
     table = {name: [run[name] for run in runs] for name in runs[0]}
     found: dict[str, Any] = {
         "mean": {name: float(np.mean(values)) for name, values in table.items()},
-        "spread": {name: float(np.std(values)) for name, values in table.items()},
+        "spread": {name: float(np.std(values, ddof=len(values) > 1)) for name, values in table.items()},
     }
     return found if judge is None else found | {"real": judge.real, "accuracy": judge.accuracy}
 
@@ -141,8 +142,14 @@ def _table(result: Mapping[str, Any]) -> list[str]:
         lines.append(f"{'':20s}{'samples':>10s}{'spread':>10s}{'real':>10s}")
         lines += [_line(judged, name) for name in FIGURES]
     lines += ["", *(_line(result["other"], name) for name in result["other"]["mean"])]
-    read = [f"accuracy {result['accuracy']:.4f} by rule {result['rule']}"] if "accuracy" in result else []
-    return [*lines, *read]
+    if "accuracy" in result:
+        lines.append(f"accuracy {result['accuracy']:.4f} by rule {result['rule']}, {_calibration(result)}")
+    return lines
+
+
+def _calibration(result: Mapping[str, Any]) -> str:
+    nats, error = (result[name] for name in CALIBRATION)
+    return f"negative log-posterior {nats:.4f} nats, calibration error {error:.4f}"
 
 
 def _line(judged: Mapping[str, Any], name: str) -> str:

@@ -57,6 +57,7 @@ class Training:
     sample_latents: bool = False
     pairs: int = PAIRS
     frechet_weight: float = 0.0
+    frechet_spread: float = 1.0
     kernel_weight: float = 0.0
     reading_weight: float = 0.0
     adversarial_weight: float = 0.0

@@ -22,7 +22,16 @@ OF_SOME = {
     (*KINDS, "flow", CLASSIFIER): ("shift", "distort"),
     ("flow",): ("sample_latents", "pairs", "classifier_version", "latents", "diffusion"),
     ("generator",): ("regression_weight", "teacher_version"),
-    ("flow", "generator"): ("autoencoder", *DRAWING_WEIGHTS, "judges", "sampler", "weight", "guidance_start", "steps"),
+    ("flow", "generator"): (
+        "autoencoder",
+        *DRAWING_WEIGHTS,
+        "frechet_spread",
+        "judges",
+        "sampler",
+        "weight",
+        "guidance_start",
+        "steps",
+    ),
 }
 TAKEN_BY = {name: models for models, names in OF_SOME.items() for name in names}
 SAMPLER = asdict(SamplerOptions())  # flags that say how images are drawn, with their defaults
@@ -102,6 +111,13 @@ def training_options(command: Command) -> Command:
             "--frechet-weight",
             "Weight of the distance of samples to real images: finishing, of a generator, or of a flow's sampler that "
             "--sampler, --steps, --weight, --guidance-start and --diffusion describe, and its decoder.",
+        ),
+        click.option(
+            "--frechet-spread",
+            type=Number(0.5, 2),
+            default=FlowObjective.frechet_spread,
+            help="Variance within a class that --frechet-weight aims at, over that of real images: other networks than "
+            "those of --judges see less of it.",
         ),
         _weight(
             "--kernel-weight",
@@ -204,6 +220,8 @@ def check_together(given: Mapping[str, Any], model: str, going_on: bool) -> None
     if given.get("judges", 1) > 1 and not any(given.get(name) for name in DRAWING_WEIGHTS):
         weights = " and ".join(f"--{name.replace('_', '-')}" for name in DRAWING_WEIGHTS)
         raise click.UsageError(f"--judges are of {weights}: give one of these, too.")
+    if given.get("frechet_spread", 1) != 1 and not given.get("frechet_weight"):
+        raise click.UsageError("--frechet-spread says what --frechet-weight aims at: give that, too.")
     if given.get("classifier_version") and not given.get("class_weight"):
         raise click.UsageError("--classifier-version says where classes are learnt from: give --class-weight, too.")
 

@@ -62,6 +62,7 @@ class PosteriorRule:
 class Classify(nn.Module):
     """Images uint8 (N, 28, 28) to log p(x | y), up to a constant of the image, and p(y | x), by the denoising rule.
 
+    The former is calibrated as the latter is: divided by the rule's temperature, and no density in nats.
     An image of which no class is as probable as reading.certain is read again, moved by a pixel each way; the
     posterior is the mean of all five.
     """

@@ -69,7 +69,7 @@ def way_of(
     least, most = 0.0, sampling.MAX_WEIGHT
     if chosen == sampling.FEW:
         if bundle.generator_weights is None:
-            raise ValueError(f"the bundle {bundle.name} has no generator for sampler {sampling.FEW}")
+            raise ValueError(f"the bundle {bundle.name} has no generator for sampler {sampling.FEW}: size fast has")
         least, most = bundle.generator_weights
         spread = 0.0
     else:

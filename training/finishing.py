@@ -135,7 +135,7 @@ class Observer:
         self._frechet: FrechetLoss | None = None
         self._kernel: KernelLoss | None = None
         if objective.frechet_weight:
-            self._frechet = FrechetLoss(self._all(images, track), labels, features.classes)
+            self._frechet = FrechetLoss(self._all(images, track), labels, features.classes, objective.frechet_spread)
         if objective.kernel_weight:
             self._kernel = KernelLoss(images.device)
 

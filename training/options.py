@@ -49,10 +49,12 @@ class DrawingObjective:
 
     frechet_weight, kernel_weight, reading_weight and adversarial_weight: of their Frechet distance to real images, of
     their kernel discrepancy, of how badly their classes are read, and of a critic that tells them from real ones;
+    frechet_spread: the variance within a class that the first one aims at, over that of real images;
     judges: networks by which the first three are taken, and critics, of which the mean counts.
     """
 
     frechet_weight: float = 0.0
+    frechet_spread: float = 1.0
     kernel_weight: float = 0.0
     reading_weight: float = 0.0
     adversarial_weight: float = 0.0

@@ -26,10 +26,13 @@ class FrechetLoss:
     the loss is each image's share of the gradient. What is drawn counts as if SHRINKAGE of it were as real images are.
     """
 
-    def __init__(self, real: Tensor, labels: Tensor, classes: int) -> None:
-        """real: features of all real images; labels: theirs (N,), below `classes`."""
+    def __init__(self, real: Tensor, labels: Tensor, classes: int, spread: float = 1.0) -> None:
+        """real: features of all real images; labels: theirs (N,), below `classes`.
+
+        spread: real features count as if their variance within each class were so many times as large.
+        """
         self._classes = classes
-        described = self._beside_label(real, labels).double()
+        described = self._beside_label(_spread_out(real, labels, classes, spread), labels).double()
         self._mean, covariance = described.mean(0), described.T.cov()
         values, vectors = torch.linalg.eigh(covariance)
         self._root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
@@ -122,6 +125,13 @@ class KernelLoss:
             torch.cat([before, parallel.joined(now)])[-REMEMBERED:] for before, now in zip(old, new, strict=True)
         )
         return loss
+
+
+def _spread_out(features: Tensor, labels: Tensor, classes: int, factor: float) -> Tensor:
+    """Features (N, D) with the same mean in each class, and `factor` times the variance around it."""
+    count = labels.bincount(minlength=classes).clamp_min(1)
+    means = features.new_zeros(classes, features.shape[1]).index_add_(0, labels, features) / count[:, None]
+    return torch.lerp(means[labels], features, factor**0.5)
 
 
 def _moments(rows: Tensor) -> list[Tensor]:

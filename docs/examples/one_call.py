@@ -23,6 +23,6 @@ weight = np.full(len(labels), manifest["defaults"]["weight"], np.float32)
 print(f"images {images.shape}, mean grey level {images.mean():.0f}")
 if "classify.onnx" in manifest["files"]:  # or else it only generates
     classify = onnxruntime.InferenceSession(folder / "classify.onnx")
-    log_likelihood, posterior = classify.run(None, {"image": images})  # float32 (N, classes)
+    log_likelihood, posterior = classify.run(None, {"image": images})  # float32 (N, classes), calibrated
     for label, row in zip(labels, posterior, strict=True):
         print(f"{label} is read as {row.argmax()}, {row.max():.1%}")

@@ -122,8 +122,13 @@ def test_evaluate_judges_samples_beside_real_images(tmp_path, root):
         assert found[which]["mean"]["fidelity"] > 0.9
         assert found[which]["real"]["frechet_multiple"] == 1
     assert 0.5 < found["other"]["mean"]["memorisation"] < 2
+    assert found["accuracy"] > 0.9
+    assert 0 < found["negative_log_posterior"] < 0.5
+    assert 0 < found["calibration_error"] < 0.2
     assert picture(tmp_path / "nearest.png")[0] == (10 * 80 + 4, 8 * 80 + 4)
-    assert "memorisation" in run(command, tmp_path).stdout
+    table = run(command, tmp_path).stdout
+    assert "memorisation" in table
+    assert f"calibration error {found['calibration_error']:.4f}" in table
 
 
 def test_reconstruction_draws_pairs(tmp_path, root):

@@ -87,6 +87,24 @@ def test_images_without_any_spread_have_a_bounded_gradient():
     assert apart.grad.abs().max() * pixels < 2 * farthest * of_pixels / SHRINKAGE**0.5
 
 
+def test_the_frechet_loss_aims_at_the_spread_it_is_told():
+    torch.manual_seed(0)
+    labels = torch.arange(600) % CLASSES
+    mean = 5 * torch.randn(CLASSES, 4)[labels]
+    off = torch.randn(600, 4)
+    off -= torch.stack([off[labels == label].mean(0) for label in range(CLASSES)])[labels]
+    loss = FrechetLoss(mean + off, labels, CLASSES, spread=1.5)
+
+    def outwards(factor):
+        drawn = (mean + factor**0.5 * off).requires_grad_()
+        loss.start(drawn.detach(), labels)
+        loss(drawn, labels).backward()
+        return -(drawn.grad * off).sum().item()
+
+    assert outwards(1) > 0 > outwards(2)
+    assert abs(outwards(1.5)) < 0.01 * outwards(1)
+
+
 def test_the_frechet_loss_goes_on_from_its_state():
     images, labels, drawing = problem()
     drawn = averages(drawing(labels[:20])).detach()

@@ -82,7 +82,8 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
         if extent.record:
             record_measurements(model.bundle, _recorded(result) | {"command": _command(choice, extent)})
         if extent.nearest:
-            pictures.save_png(page, extent.nearest, {"bundle": model.bundle.name, "seed": 0, **settings})
+            drawn = {"bundle": model.bundle.name, "checksum": model.bundle.checksum, "seed": 0, **settings}
+            pictures.save_png(page, extent.nearest, drawn)
     if as_json or not extent.nearest:
         return said
     return f"{said}\n{extent.nearest}: samples, each left of the nearest training image"

@@ -1,11 +1,13 @@
 """What ships, beside the checkpoints and recipes that it comes from."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from commands import recipe_files
 from commands.options import SAMPLING
@@ -90,6 +92,18 @@ def test_the_mnist_model_is_as_small_as_it_says():
     assert manifest["files"]["decoder.onnx"]["multiply_adds"] < 1_000_000
     assert manifest["files"]["generate.onnx"]["multiply_adds"] < 1_400_000
     assert np.isclose(sum(manifest["dataset"]["prior"]), 1)
+
+
+def test_the_pictures_are_of_what_ships():
+    found = set()
+    for path in (Path(__file__).parents[2] / "docs").glob("*.png"):
+        with Image.open(path) as picture:
+            said = picture.text.get("parameters")
+        if said is not None:
+            drawn = json.loads(said)
+            assert (path.name, drawn["checksum"]) == (path.name, bundles.read(drawn["bundle"]).checksum)
+            found.add(drawn["bundle"])
+    assert found == set(places.shipped()) - {"MNIST-compact"}
 
 
 def _rows(title):

@@ -23,15 +23,13 @@ from training.flows import Flow
 from training.options import SamplerOptions
 
 STEPS, WEIGHT = 50, 4.0
-FEW_CLASSES = 10
-REFERENCE = {False: (32, 32), True: (42, 64)}  # channels of its flow and its decoder, by whether there are more classes
 SDE = SamplerOptions(sampler="sde", steps=STEPS, weight=WEIGHT)
 
 
 def sde_tasks(model: runtime.Model, count: int, compiled: bool) -> dict[str, Callable[[], object]]:
     """Calls that draw `count` images by the 50-step SDE sampler in each way."""
     labels = np.arange(count) % len(model.classes)
-    reference = Reference(len(model.classes), *REFERENCE[len(model.classes) > FEW_CLASSES]).eval()
+    reference = Reference(len(model.classes)).eval()
     tasks: dict[str, Callable[[], object]] = {
         "reference's shape, eager PyTorch": lambda: _draw(reference, (1, 7, 7), labels),
     }
@@ -49,13 +47,11 @@ def sde_tasks(model: runtime.Model, count: int, compiled: bool) -> dict[str, Cal
 
 
 class Reference(nn.Module):
-    """Draws with networks of the reference's shape: some 65 million multiply-adds an image of 10 classes, 108 of more.
+    """Draws with networks of the reference's shape: some 65 million multiply-adds an image of ten classes, or 108."""
 
-    in_flow, in_decoder: channels at 7x7.
-    """
-
-    def __init__(self, classes: int, in_flow: int, in_decoder: int) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
+        in_flow, in_decoder = (32, 32) if classes <= 10 else (42, 64)  # channels at 7x7
         self.classes = classes
         self.label_map = nn.Embedding(classes + 1, 49)
         self.flow = nn.Sequential(

@@ -71,10 +71,17 @@ def _with_threads(path: Path, threads: int) -> Result:
     torch.set_num_threads(threads)
     compiled = model.bundle.reading is not None and _compiles()
     tasks = torch_benchmark.sde_tasks(model, PAGE, compiled)
-    medians = {each: float(np.median(times)) * 1000 for each, times in interleaved(tasks).items()}
-    slowest = medians["reference's shape, eager PyTorch"]
-    found["page_ms"] = {each: {"p50": ms, "times faster": slowest / ms} for each, ms in medians.items()}
+    found["page_ms"] = _compared(tasks, torch_benchmark.REFERENCE)
+    if model.bundle.reading is not None:
+        tasks = torch_benchmark.classifying_tasks(model)
+        found["classification_ms"] = _compared(tasks, torch_benchmark.REFERENCE)
     return found
+
+
+def _compared(tasks: dict[str, benchmark.Task], baseline: str) -> Result:
+    """The median milliseconds of tasks that take turns, and how many times faster than the baseline each is."""
+    medians = {each: float(np.median(times)) * 1000 for each, times in interleaved(tasks).items()}
+    return {each: {"p50": ms, "times faster": medians[baseline] / ms} for each, ms in medians.items()}
 
 
 def _compiles() -> bool:
@@ -122,10 +129,14 @@ def _in_process(found: Result, shown: Sequence[str]) -> list[str]:
         + "".join(f"  {row[f'{each} a second']:17,.0f}  {row[f'{each} share of peak']:7.1%}" for each in shown)
         for row in found["throughput"]
     ]
-    pages = found.get("page_ms", {})
-    if pages:
-        lines.append(f"  {PAGE} images, 50 steps of the SDE unless said otherwise")
-    lines += [f"  {way:34s} {of['p50']:9.2f} ms, {of['times faster']:7.1f} x" for way, of in pages.items()]
+    compared = {
+        "page_ms": f"  {PAGE} images, 50 steps of the SDE unless said otherwise",
+        "classification_ms": "  one classification",
+    }
+    for key, title in compared.items():
+        if key in found:
+            ways = [f"  {way:34s} {of['p50']:9.2f} ms, {of['times faster']:7.1f} x" for way, of in found[key].items()]
+            lines += [title, *ways]
     return lines
 
 

@@ -1,8 +1,8 @@
 """The same drawing in eager PyTorch and torch.compile, and one of the shape of the reference, to be timed beside ours.
 
 The reference is a public project's: an autoencoder of inverted bottlenecks and a flow of one such block between two
-5x5 convolutions at 7x7, sampled by 50 steps of Euler and Maruyama with two evaluations each. Weights are random: time
-does not depend on them.
+5x5 convolutions at 7x7, sampled by 50 steps of Euler and Maruyama with two evaluations each. It classifies by as many
+evaluations for every class. Weights are random: time does not depend on them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from training.flows import Flow
 from training.options import SamplerOptions
 
 STEPS, WEIGHT = 50, 4.0
+REFERENCE = "reference's shape, eager PyTorch"
 SDE = SamplerOptions(sampler="sde", steps=STEPS, weight=WEIGHT)
 
 
@@ -31,7 +32,7 @@ def sde_tasks(model: runtime.Model, count: int, compiled: bool) -> dict[str, Cal
     labels = np.arange(count) % len(model.classes)
     reference = Reference(len(model.classes)).eval()
     tasks: dict[str, Callable[[], object]] = {
-        "reference's shape, eager PyTorch": lambda: _draw(reference, (1, 7, 7), labels),
+        REFERENCE: lambda: _draw(reference, (1, 7, 7), labels),
     }
     default: dict[str, Callable[[], object]] = {"onnxruntime, the default sampler": lambda: model.generate(labels)}
     if model.bundle.reading is None:  # there is no flow
@@ -46,8 +47,19 @@ def sde_tasks(model: runtime.Model, count: int, compiled: bool) -> dict[str, Cal
     return tasks | {"onnxruntime": lambda: model.generate(labels, **sde)} | default
 
 
+def classifying_tasks(model: runtime.Model) -> dict[str, Callable[[], object]]:
+    """Calls that classify one image in each way; the reference has its latent."""
+    image, latent = model.generate([0]), torch.randn(1, 1, 7, 7)
+    reference = Reference(len(model.classes)).eval()
+    return {REFERENCE: lambda: reference.errors(latent), "onnxruntime": lambda: model.classify(image)}
+
+
 class Reference(nn.Module):
-    """Draws with networks of the reference's shape: some 65 million multiply-adds an image of ten classes, or 108."""
+    """Networks of the reference's shape.
+
+    An image of ten classes takes them some 65 million multiply-adds, or 108 of more classes, and to classify one some
+    625 million, or 4.7 billion.
+    """
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -83,6 +95,21 @@ class Reference(nn.Module):
 
         states = sampling.solve("sde", velocity, noise, SDE.times(), sampling.SDE_DIFFUSION, more_noise)
         return self.decoder(sampling.last(states))
+
+    @torch.inference_mode()
+    def errors(self, latents: Tensor) -> Tensor:
+        """Those of each class's guided velocity for latents (N, 1, 7, 7), summed over times and elements: (N, K)."""
+        labels = torch.arange(self.classes).repeat(len(latents))
+        data = latents.repeat_interleave(self.classes, dim=0)
+        both = torch.cat([labels, torch.full_like(labels, self.classes)])
+        total = torch.zeros(len(data))
+        for t in SDE.times()[:-1]:
+            noise = torch.randn_like(latents).repeat_interleave(self.classes, dim=0)
+            x = (1 - t) * noise + t * data
+            found = self._velocity(torch.cat([x, x]), t, both)
+            velocity = sampling.guided(found[: len(x)], found[len(x) :], WEIGHT)
+            total += (velocity - (data - noise)).square().flatten(1).sum(1)
+        return total.unflatten(0, (len(latents), self.classes))
 
     def _velocity(self, x: Tensor, t: float, labels: Tensor) -> Tensor:
         of_class = self.label_map(labels).view(-1, 1, 7, 7)

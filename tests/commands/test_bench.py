@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch.utils.flop_counter import FlopCounterMode
 
 import cli
 import runtime
@@ -30,6 +31,7 @@ def test_bench_measures_all_that_it_names(quick, tmp_path):
     assert all(row["generate share of peak"] > 0 for row in one["throughput"])
     assert all(times["p50"] <= times["p95"] for times in one["latency_ms"].values())
     assert one["page_ms"]["reference's shape, eager PyTorch"]["times faster"] == 1
+    assert one["classification_ms"]["onnxruntime"]["times faster"] > 1
     assert found["processes"]["ratio"]["seconds"] > 0
     assert found["to_disk"]["a second in memory"] > 0
     assert found["to_disk"]["megabytes"] > 0
@@ -40,6 +42,20 @@ def test_tables_have_every_figure(quick):
     text = bench.bench(find("MNIST"), [1], None, None, as_json=False)
     for word in ("GFLOP/s", "one image", "of peak", "eager PyTorch", "ratio", "classify.onnx"):
         assert word in text
+
+
+@pytest.mark.parametrize(
+    ("name", "drawing", "classifying"), [("MNIST", 65e6, 625e6), ("EMNIST-balanced", 108e6, 4.7e9)]
+)
+def test_the_reference_costs_what_it_is_known_to(name, drawing, classifying):
+    reference = torch_benchmark.Reference(len(runtime.load(name).classes)).eval()
+    noise = torch.randn(1, 1, 7, 7)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        reference(noise, torch.tensor([1]), more_noise=lambda step: torch.randn_like(noise))
+    assert counter.get_total_flops() / 2 == pytest.approx(drawing, rel=0.05)
+    with FlopCounterMode(display=False) as counter:
+        reference.errors(noise)
+    assert counter.get_total_flops() / 2 == pytest.approx(classifying, rel=0.05)
 
 
 def test_the_row_of_torch_compile_is_compiled(monkeypatch):

@@ -140,8 +140,11 @@ def generate(ctx: click.Context, /, **given: Any) -> None:
     from commands.generate import generate as generate_page
     from commands.models import Choice
 
-    if given["as_path"] and "width" in _given(ctx):
+    said = _given(ctx)
+    if given["as_path"] and "width" in said:
         raise click.UsageError("--path has as many columns as steps: leave out --width.")
+    if given["num"] is not None and {"height", "width", "scale"} & set(said):
+        raise click.UsageError("--num is of an archive, which is no page: leave out --height, --width and --scale.")
     choice = Choice.from_flags(given)
     settings = {key: given.pop(key) for key in ("seed", *flags.SAMPLING)}
     click.echo(generate_page(choice, settings, **given))

@@ -67,9 +67,13 @@ class Graph:
             )
         except Exception as error:  # onnxruntime's own exceptions have no common base class
             raise BundleError(f"{name} can't be loaded: {' '.join(str(error).split())[:300]}") from error
+        self._name = name
         self._inputs = [node.name for node in self._session.get_inputs()]
 
     def __call__(self, *inputs: NDArray[np.generic]) -> list[NDArray[Any]]:
-        """Run on inputs in the graph's order."""
-        arrays: list[NDArray[Any]] = self._session.run(None, dict(zip(self._inputs, inputs, strict=True)))
+        """Run on inputs in the graph's order; BundleError where it takes others, so is not the manifest's."""
+        try:
+            arrays: list[NDArray[Any]] = self._session.run(None, dict(zip(self._inputs, inputs, strict=True)))
+        except Exception as error:  # as above
+            raise BundleError(f"{self._name} can't be run: {' '.join(str(error).split())[:300]}") from error
         return arrays

@@ -45,6 +45,7 @@ WRONG = [
     "test --against CIFAR",
     "generate --path --output a.npz",
     "generate --path --width 3",
+    "generate --num 3 --output a.npz --height 2",
     "generate --guidance-start 2",
     "generate --output nowhere/page.png",
     "generate extra",

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import runtime
 from runtime import bundle as bundles
 from runtime import manifests
 from runtime.errors import BundleError
@@ -47,6 +48,12 @@ def test_names_are_of_shipped_bundles_and_paths_of_others(copy, tmp_path, monkey
     assert bundles.read(Path("MNIST-nano")).checksum == bundles.read("MNIST-nano").checksum
     with pytest.raises(BundleError, match="no bundle"):
         bundles.read("./MNIST-nano")
+
+
+def test_a_manifest_signed_anew_for_other_latents_is_a_bundle_error(copy):
+    rewrite(copy, lambda manifest: manifest.update(latent_shape=[2, 7, 7]))
+    with pytest.raises(BundleError, match=r"generate\.onnx can't be run"):
+        runtime.load(copy).generate([0])
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/b", "", "a\0b", "..", ".", "a\nb", "a\\b", "a" * 101, "\ud800"])

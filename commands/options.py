@@ -93,8 +93,8 @@ def dataset_options(command: Command) -> Command:
             "--size",
             type=click.Choice(datasets.SIZES),
             default="base",
-            help="Of the models. The shipped fast and nano only generate, in one evaluation; the others classify, too, "
-            "compact like base, in fewer kilobytes.",
+            help="Of the models. The shipped fast and nano draw in one evaluation, compact does what base does in "
+            "fewer kilobytes, and all but nano classify.",
         ),
     )
 

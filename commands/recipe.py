@@ -59,7 +59,7 @@ def run_recipe(
         stages.flow(kind)
         trained += [kind, flow_name(kind)]
     if "distillation" in recipe:
-        stages.generator(kind, "dev" if trained else "main")
+        stages.generator(kind, "dev" if dataset.size == "base" and trained else "main")
         trained.append(generator_name(kind))
     if not promote:
         return f"{stages.line}; --promote would have replaced the main checkpoints and the bundle"
@@ -83,9 +83,11 @@ class _Stages:
     line: str = ""
 
     def autoencoder(self, kind: str) -> None:
-        """Train the autoencoder, or take another model's, and encode the images."""
+        """Train the autoencoder, or take another model's, and encode the images where the flow learns from them."""
         if not self._adopts("autoencoder", kind):
             self._train("autoencoder", self.recipe["autoencoder"], kind)
+        if "from" in self.recipe["flow"] and "flow_stages" not in self.recipe:
+            return
         if parallel.is_first():
             dataset, latents, device = self.common["dataset"], self.common["latents"], self.run.device
             click.echo(encode(dataset, self.common["root"], kind, "dev", latents, ENCODING_BATCH, device))

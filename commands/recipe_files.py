@@ -147,8 +147,9 @@ def _taken(models: tuple[str, ...], known: Mapping[str, Convert]) -> dict[str, C
 
 def _check_across(recipe: Mapping[str, Any], sampler: tuple[str, ...]) -> None:
     """Refuse tables that do not fit each other; sampler: keys of a sampler."""
-    if recipe.keys() >= {"autoencoder", "distillation"} and dataset_of(recipe).size != "base":
-        raise DataError("distillation: a generator of another size learns from the main model: leave out autoencoder")
+    own = [name for name in ("autoencoder", "flow") if name in recipe and "from" not in recipe[name]]
+    if "distillation" in recipe and own and dataset_of(recipe).size != "base":
+        raise DataError(f"distillation: a generator of another size learns from the main model: {own[0]} lacks from")
     exported = {**training.SAMPLER, **{key: value for key, value in recipe["export"].items() if key in sampler}}
     tables: list[tuple[str, dict[str, Any]]] = [("export", {"sampler": exported})]
     for name in ("flow", "flow_stages", "distillation", "generator_stages"):

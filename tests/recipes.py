@@ -131,5 +131,10 @@ quantize = "int8"
 """
 
 
+FAST = NANO.replace("nano", "fast").replace(
+    "[distillation]\n", '[autoencoder]\nmodel = "vae"\nfrom = "MNIST"\n[flow]\nfrom = "MNIST"\n[distillation]\n'
+)
+
+
 def run(root, promote, name="tiny", **more):
     return recipe.run_recipe(name, root, Path("z.safetensors"), torch.device("cpu"), 0, promote, **more)

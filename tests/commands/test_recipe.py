@@ -17,7 +17,7 @@ from export.sources import Source
 from runtime import bundle as bundles
 from runtime.datasets import LabelledImages, find, load, read_idx
 from tests.make_data import write_idx
-from tests.recipes import COMPACT, NANO, SHARING, TINY, run
+from tests.recipes import COMPACT, FAST, NANO, SHARING, TINY, run
 from training import checkpoints, paths, tensor_files
 from training.autoencoders import AutoEncoder
 from training.checkpoints import Checkpoint, CheckpointError
@@ -97,6 +97,24 @@ def test_a_generator_of_another_size_learns_from_the_main_model(promoted, root):
         export(choice, None, {"weight": 9.0}, "float32")
     with pytest.raises(click.UsageError, match="--steps is of a flow's solver"):
         export(choice, None, {"steps": 3}, "float32")
+
+
+def test_a_generator_may_have_the_main_models_flow_beside_it(promoted, root, capsys):
+    (promoted / "fast.toml").write_text(FAST)
+    run(root, promote=True, name="fast")
+    assert "latents of MNIST" not in capsys.readouterr().out  # nothing learns from them
+    fast, base = (runtime.load(promoted / "models_onnx" / name) for name in ("MNIST-fast", "MNIST"))
+    of_fast, of_base = (model.bundle.manifest["provenance"] for model in (fast, base))
+    assert of_fast["generator"]["teacher"] == [of_fast[part]["sha256"] for part in ("vae", "flow")]
+    assert [of_fast[part]["sha256"] for part in ("vae", "flow")] == [
+        of_base[part]["sha256"] for part in ("vae", "flow")
+    ]
+    images = fast.generate([3, 1, 4])
+    assert fast.bundle.defaults.sampler == "few"
+    assert (images != base.generate([3, 1, 4])).any()
+    assert (fast.classify(images) == base.classify(images)).all()
+    solved, same = (model.generate([3], sampler="heun", steps=2, weight=1.4, diffusion=0.0) for model in (fast, base))
+    assert (solved == same).all()
 
 
 def test_a_complete_recipe_is_not_trained_again(promoted, root, capsys):

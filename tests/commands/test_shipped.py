@@ -35,43 +35,49 @@ def test_a_shipped_bundle_was_exported_from_the_shipped_checkpoints(name):
     assert found == {part: provenance[part]["sha256"] for part in found}
 
 
-def _stages(wanted, first, further):
-    """The tables of all trainings of a recipe, and of that which it goes on from."""
-    other = wanted[first].get("from")
-    before = _stages(recipe_files.read(other), first, further) if other else []
-    return [*(before or [wanted[first]]), *recipe_files.further_stages(wanted, further)]
+def _stages(recipe, first, further):
+    """The tables of all trainings of a recipe, and of that which it goes on from, each beside the sampler exported."""
+    other = recipe[first].get("from")
+    way = {name: recipe["export"][name] for name in SAMPLING if name in recipe["export"]}
+    before = _stages(recipe_files.read(other), first, further) if other else [(recipe[first], way)]
+    return [*before, *((table, way) for table in recipe_files.further_stages(recipe, further))]
+
+
+def _check_trainings(description, stages):
+    """What is said of a training, and of those before it, is what the recipe's stages say."""
+    trainings = [description]
+    while "before" in trainings[-1]:
+        trainings.append(trainings[-1]["before"])
+    for (table, way), training in zip(stages[::-1], trainings, strict=True):
+        told = {**table, "classifier_version": bool(table.get("classifier_version"))}
+        found = {**DEFAULTS, **training, "classifier_version": bool(training.get("learns_from"))}
+        for key in told.keys() - {"name", "network", "sampler"}:
+            assert (key, found[key]) == (key, told[key])
+        if "teacher" in training or any(table.get(name) for name in DRAWING_WEIGHTS):
+            assert training["sampler"].items() >= (way | table.get("sampler", {})).items()
 
 
 @pytest.mark.parametrize("name", places.shipped())
 def test_a_shipped_bundle_is_as_its_recipe_says(name):
     shipped = bundles.read(name)
     wanted = recipe_files.read(name)
-    dataset = recipe_files.dataset_of(wanted)
     provenance = shipped.manifest["provenance"]
-    assert dataset.model_name == name
+    assert recipe_files.dataset_of(wanted).model_name == name
     assert shipped.manifest["storage"] == wanted["export"].pop("quantize", "float32")
     assert shipped.path.is_file() == wanted["export"].pop("packed", False)
-    flow = "autoencoder" in wanted
+    reads = "autoencoder" in wanted
     for key, value in wanted["export"].items():
-        assert getattr(shipped.defaults, key) == value or (not flow and key != "weight")
-    first, further = ("flow", "flow_stages") if flow else ("distillation", "generator_stages")
-    shipped_checkpoint = paths.checkpoint_path(name, "main", "vae-generator")
-    trainings = [provenance["flow"] if flow else checkpoints.load(shipped_checkpoint, Generator).description]
-    while "before" in trainings[-1]:
-        trainings.append(trainings[-1]["before"])
-    stages = _stages(wanted, first, further)
-    for table, training in zip(stages[::-1], trainings, strict=True):
-        told = {**table, "classifier_version": bool(table.get("classifier_version"))}
-        found = {**DEFAULTS, **training, "classifier_version": bool(training.get("learns_from"))}
-        for key in told.keys() - {"name", "network", "sampler"}:
-            assert (key, found[key]) == (key, told[key])
-        if not flow or any(table.get(name) for name in DRAWING_WEIGHTS):
-            way = {name: wanted["export"][name] for name in SAMPLING if name in wanted["export"]}
-            if name in OF_FOUR_STEPS:
-                way["steps"] = 4
-            assert training["sampler"].items() >= (way | table.get("sampler", {})).items()
-    if not flow:
+        assert getattr(shipped.defaults, key) == value or (not reads and key != "weight")
+    if "distillation" in wanted:
+        stages = _stages(wanted, "distillation", "generator_stages")
+        if name in OF_FOUR_STEPS:
+            stages = [(table, way | {"steps": 4}) for table, way in stages]
+        generator = checkpoints.load(paths.checkpoint_path(name, "main", "vae-generator"), Generator)
+        _check_trainings(generator.description, stages)
+    assert ("flow" in provenance) == reads
+    if not reads:
         return
+    _check_trainings(provenance["flow"], _stages(wanted, "flow", "flow_stages"))
     autoencoder = recipe_files.read(wanted["autoencoder"].get("from", name))["autoencoder"]
     history = provenance[autoencoder["model"]]
     assert history["network"].items() >= autoencoder["network"].items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from training.blocks import InvertedBottleneck, Retouching, SelfAttention, conv_norm_relu
+from training.blocks import InvertedBottleneck, RepeatedConvolution, Retouching, SelfAttention, conv_norm_relu
 
 LATENT_SIZE = 7
 # A pixel is a sigmoid stretched to this range and cut at 0 and 1, so that ground and ink can be quite black and white.
@@ -70,16 +70,26 @@ AUTOENCODERS: dict[str, type[AutoEncoder]] = {"autoencoder": AutoEncoder, "vae":
 
 
 def decoder_layers(
-    latent_channels: int, dim2: int, dim3: int, n_layers: int, expansion: int, n_heads: int = 0, dim4: int = 0
+    latent_channels: int,
+    dim2: int,
+    dim3: int,
+    n_layers: int,
+    expansion: int,
+    n_heads: int = 0,
+    dim4: int = 0,
+    repeats: int = 1,
 ) -> list[nn.Module]:
-    """What turns maps (N, latent_channels, 7, 7) into the logits of images; arguments as of an AutoEncoder."""
+    """What turns maps (N, latent_channels, 7, 7) into the logits of images; arguments as of an AutoEncoder.
+
+    repeats: how often the first convolution at 14x14 follows upon itself.
+    """
     return [
         conv_norm_relu(latent_channels, dim2, 3),
         *(InvertedBottleneck(dim2, expansion) for _ in range(n_layers)),
         *([SelfAttention(dim2, n_heads)] if n_heads else []),
         nn.Conv2d(dim2, 4 * dim3, 1),
         nn.PixelShuffle(2),
-        conv_norm_relu(dim3, dim3, 3),
+        RepeatedConvolution(dim3, repeats) if repeats > 1 else conv_norm_relu(dim3, dim3, 3),
         nn.Conv2d(dim3, 4, 3, padding=1),
         nn.PixelShuffle(2),
         *([Retouching(dim4)] if dim4 else []),

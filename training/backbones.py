@@ -14,10 +14,16 @@ from training.forward_mode import Dual, attend, conv, linear, normalise, scale_s
 
 
 class MlpBackbone(nn.Module):
-    """Residual layers on the flattened latent, `size` numbers to `out` (as many), modulated by the condition."""
+    """Residual layers on the flattened latent, `size` numbers to `out` (as many), modulated by the condition.
 
-    def __init__(self, size: int, width: int, n_layers: int, embedding: int, out: int | None = None) -> None:
+    repeats: how often each layer follows upon itself.
+    """
+
+    def __init__(
+        self, size: int, width: int, n_layers: int, embedding: int, out: int | None = None, repeats: int = 1
+    ) -> None:
         super().__init__()
+        self.repeats = repeats
         self.first = nn.Linear(size, width)
         self.blocks = nn.ModuleList(ModulatedLinear(width, embedding) for _ in range(n_layers))
         self.last = nn.Linear(width, out or size)
@@ -40,7 +46,8 @@ class MlpBackbone(nn.Module):
     def before_last(self, hidden: Dual, modulations: list[tuple[Tensor, Tensor]]) -> Dual:
         """What the last layer makes the correction of, from what the first one has made of x."""
         for block, modulation in zip(self.blocks, modulations, strict=True):
-            hidden = block(hidden, *modulation)
+            for _ in range(self.repeats):
+                hidden = block(hidden, *modulation)
         return normalise(hidden, (-1,))
 
 

@@ -50,6 +50,24 @@ class InvertedBottleneck(nn.Module):
         return x + self.layers(x)
 
 
+class RepeatedConvolution(nn.Module):
+    """One 3x3 convolution several times, each time with a batch norm of its own and ReLU; all but the first are added.
+
+    Maps (N, C, H, W).
+    """
+
+    def __init__(self, channels: int, repeats: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(BatchNorm2d(channels) for _ in range(repeats))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norms[0](self.conv(x)))
+        for norm in self.norms[1:]:
+            x = x + F.relu(norm(self.conv(x)))
+        return x
+
+
 class Retouching(nn.Module):
     """Two convolutions at full resolution, the result of which is added to maps (N, 1, H, W).
 

@@ -28,7 +28,8 @@ class Generator(nn.Module):
     width of the vector of class and weight; dim2, dim3: channels of the layers that draw, at 7x7 and 14x14;
     n_blocks: inverted bottlenecks among them; expansion: their inner width over their outer; numbers: of the noise that
     are used, the first ones (0: all); frequencies: of cosines, down and across, of which the maps are made (0: the
-    layers give every element, as a change of the noise).
+    layers give every element, as a change of the noise); repeats: how often each residual layer and the convolution at
+    14x14 follow upon themselves, with the same weights.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Generator(nn.Module):
         expansion: int = 3,
         numbers: int = 0,
         frequencies: int = 0,
+        repeats: int = 1,
     ) -> None:
         super().__init__()
         self.latent_shape = (latent_channels, LATENT_SIZE, LATENT_SIZE)
@@ -56,8 +58,8 @@ class Generator(nn.Module):
         self.label_embedding = nn.Embedding(classes, embedding)
         self.weight_layer = nn.Linear(1, embedding)
         out = latent_channels * frequencies**2
-        self.backbone = MlpBackbone(numbers or size, dim1, n_layers, embedding, out or size)
-        self.decoder = nn.Sequential(*decoder_layers(latent_channels, dim2, dim3, n_blocks, expansion))
+        self.backbone = MlpBackbone(numbers or size, dim1, n_layers, embedding, out or size, repeats)
+        self.decoder = nn.Sequential(*decoder_layers(latent_channels, dim2, dim3, n_blocks, expansion, repeats=repeats))
         self.register_buffer("cosines", _cosines(frequencies), persistent=False)
 
     cosines: Tensor

@@ -41,6 +41,19 @@ def test_graphs_match_torch_at_every_batch_size(tmp_path, kind, shape, flow):
         assert verify.check_graph(reference, (tmp_path / spec.file).read_bytes()) <= 1e-3
 
 
+def test_norms_that_share_a_convolution_become_factors_and_shifts():
+    torch.manual_seed(0)
+    model = Generator(n_blocks=0, repeats=3)
+    given = torch.randn(64, 1, 7, 7), torch.arange(64) % 10, torch.ones(64)
+    with torch.no_grad():
+        model(*given)  # for their statistics
+        wanted = model.eval()(*given)
+        once = fold_batch_norms(model)
+        for found in (once, fold_batch_norms(once)):
+            torch.testing.assert_close(found(*given), wanted, atol=1e-5, rtol=1e-5)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in once.modules())
+
+
 def test_folding_batch_norms_changes_nothing():
     model = trained_like(AutoEncoder(n_heads=2, dim1=8, dim2=8))
     folded, images = fold_batch_norms(model), torch.rand(2, 1, 28, 28)

@@ -130,7 +130,9 @@ def test_statistics_standardise():
     torch.testing.assert_close(flow.unstandardise(z), raw, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"latent_channels": 2, "n_blocks": 0}, {"numbers": 10, "frequencies": 5}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"latent_channels": 2, "n_blocks": 0}, {"numbers": 10, "frequencies": 5}, {"repeats": 3}]
+)
 def test_generators_draw_images_that_depend_on_all_they_are_given(arguments):
     torch.manual_seed(0)
     model = Generator(**arguments).eval()
@@ -144,6 +146,12 @@ def test_generators_draw_images_that_depend_on_all_they_are_given(arguments):
     for others in ((-noise, labels, weight), (noise, labels.flip(0), weight), (noise, labels, weight.flip(0))):
         assert not torch.allclose(model(*others), images)
     torch.testing.assert_close(model(noise, labels, 5 * weight + 5), model(noise, labels, torch.full((2,), 3.0)))
+
+
+def test_layers_repeat_with_the_same_weights_but_for_norms():
+    once, often = (Generator(n_layers=1, n_blocks=0, dim3=5, repeats=repeats) for repeats in (1, 3))
+    once, often = (sum(p.numel() for p in network.parameters()) for network in (once, often))
+    assert often - once == 2 * 2 * 5
 
 
 def test_a_generator_draws_the_same_of_noise_that_repeats_what_it_uses():

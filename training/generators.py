@@ -54,6 +54,8 @@ class Generator(nn.Module):
             raise ValueError(f"there are {size} numbers of noise and {LATENT_SIZE} frequencies")
         if bool(numbers) != bool(frequencies):
             raise ValueError("numbers and frequencies go together")
+        if repeats < 1:
+            raise ValueError(f"layers repeat once or more often, not {repeats} times")
         self.numbers, self.frequencies = numbers, frequencies
         self.label_embedding = nn.Embedding(classes, embedding)
         self.weight_layer = nn.Linear(1, embedding)

@@ -163,10 +163,10 @@ def test_a_generator_draws_the_same_of_noise_that_repeats_what_it_uses():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"numbers": 50, "frequencies": 2}, {"numbers": 4}, {"frequencies": 8, "numbers": 4}]
+    "arguments", [{"numbers": 50, "frequencies": 2}, {"numbers": 4}, {"frequencies": 8, "numbers": 4}, {"repeats": 0}]
 )
 def test_generators_that_cant_be_are_refused(arguments):
-    with pytest.raises(ValueError, match="numbers"):
+    with pytest.raises(ValueError, match=r"numbers|repeat"):
         Generator(**arguments)
 
 

@@ -290,10 +290,8 @@ def bench(**given: Any) -> None:
       python cli.py bench --dataset MNIST --json > bench.json
     """
     from commands.bench import bench as run
-    from runtime.datasets import find
 
-    dataset = find(given.pop("dataset"), given.pop("split"), given.pop("size"))
-    click.echo(run(dataset, **given))
+    click.echo(run(flags.take_dataset(given), **given))
 
 
 def _refuse_beside_recipe(ctx: click.Context) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 import runtime
+from commands.options import take_dataset
 from commands.progress import note
 from runtime import bundle as bundles
 from runtime import places
 from runtime.chunks import DEFAULT_THREADS
-from runtime.datasets import Dataset, find
+from runtime.datasets import Dataset
 from runtime.sessions import SessionSettings, available_providers
 from training.paths import Version, checkpoint_path, flow_name, generator_name, sha256
 
@@ -36,7 +37,7 @@ class Choice:
     def from_flags(cls, flags: dict[str, Any]) -> Choice:
         """Take and remove the flags of this choice from a command's."""
         return cls(
-            dataset=find(flags.pop("dataset"), flags.pop("split"), flags.pop("size")),
+            dataset=take_dataset(flags),
             kind=flags.pop("model"),
             version=flags.pop("model_version"),
             autoencoder_version=flags.pop("autoencoder_version", "main"),

@@ -88,7 +88,7 @@ def dataset_options(command: Command) -> Command:
     return all_of(
         command,
         click.option("--dataset", type=click.Choice(datasets.NAMES), default="MNIST", help="Of the images."),
-        click.option("--split", type=click.Choice(datasets.SPLITS), default="balanced", help="EMNIST only."),
+        click.option("--split", type=click.Choice(datasets.SPLITS), help="EMNIST only.  [default: balanced]"),
         click.option(
             "--size",
             type=click.Choice(datasets.SIZES),
@@ -97,6 +97,15 @@ def dataset_options(command: Command) -> Command:
             "fewer kilobytes, and all but nano classify.",
         ),
     )
+
+
+def take_dataset(given: dict[str, Any]) -> datasets.Dataset:
+    """Take and remove the flags of dataset_options; UsageError for a split of what has none."""
+    name, split = given.pop("dataset"), given.pop("split", None)
+    found = datasets.find(name, split or "balanced", given.pop("size", "base"))
+    if split and found.split is None:
+        raise click.UsageError(f"there is one {name} only, no {split} of it: --split is for EMNIST.")
+    return found
 
 
 def data_options(command: Command) -> Command:

@@ -16,7 +16,7 @@ from commands import command_options as own
 from commands import networks
 from commands import options as flags
 from commands import training_options as training
-from runtime.datasets import Dataset, find
+from runtime.datasets import Dataset
 from runtime.errors import DataError
 from runtime.sampling import diffusion_of
 from training import checkpoints
@@ -58,7 +58,7 @@ def read(name: str) -> dict[str, Any]:
 
 def dataset_of(recipe: Mapping[str, Any]) -> Dataset:
     """What a recipe's model is of."""
-    return find(recipe["dataset"], recipe.get("split", "balanced"), recipe.get("size", "base"))
+    return flags.take_dataset(dict(recipe))
 
 
 def further_stages(recipe: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
@@ -147,8 +147,12 @@ def _taken(models: tuple[str, ...], known: Mapping[str, Convert]) -> dict[str, C
 
 def _check_across(recipe: Mapping[str, Any], sampler: tuple[str, ...]) -> None:
     """Refuse tables that do not fit each other; sampler: keys of a sampler."""
+    try:
+        size = dataset_of(recipe).size
+    except click.UsageError as error:
+        raise DataError(error.message) from error
     own = [name for name in ("autoencoder", "flow") if name in recipe and "from" not in recipe[name]]
-    if "distillation" in recipe and own and dataset_of(recipe).size != "base":
+    if "distillation" in recipe and own and size != "base":
         raise DataError(f"distillation: a generator of another size learns from the main model: {own[0]} lacks from")
     exported = {**training.SAMPLER, **{key: value for key, value in recipe["export"].items() if key in sampler}}
     tables: list[tuple[str, dict[str, Any]]] = [("export", {"sampler": exported})]

@@ -15,10 +15,10 @@ import torch
 from commands import networks
 from commands.data import ensure_data
 from commands.models import default_kind
-from commands.options import SAMPLING
+from commands.options import SAMPLING, take_dataset
 from commands.progress import note, track
 from commands.training_options import RUN, check_together
-from runtime.datasets import Dataset, find
+from runtime.datasets import Dataset
 from runtime.errors import ToolkitError
 from runtime.tracking import untracked
 from training import checkpoints, latents, parallel, paths
@@ -72,7 +72,7 @@ class Training:
         if given["model"] == "generator":
             networks.check_weight(given["weight"])
         return cls(
-            find(given["dataset"], given["split"], given["size"]),
+            take_dataset(dict(given)),
             options=Options(device=device, **{name: given[name] for name in RUN}),
             network=network,
             initial=given["model_version"],

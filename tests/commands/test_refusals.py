@@ -9,6 +9,8 @@ from tests.command_line import error_line, run
 WRONG = [
     "generate --dataset CIFAR",
     "generate --split letters",
+    "generate --split byclass",
+    "bench --dataset FashionMNIST --split balanced",
     "generate --model gan",
     "generate --model-version old",
     "generate --autoencoder-version old",

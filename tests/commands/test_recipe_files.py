@@ -65,7 +65,7 @@ STAGE = "[[flow_stages]]\nname = 'more'\ntotal_epochs = 1\n"
         ("alpha = 0.5", "resume = true", "autoencoder: has 'resume'"),
         ('model = "vae"', 'model = "autoencoder"', "autoencoder: has 'alpha', which is not of autoencoder"),
         ('dataset = "MNIST"', 'dataset = "MNIST"\nsize = "tiny"', "distillation: a generator of another size"),
-        ('dataset = "MNIST"', 'dataset = "MNIST"\nsplit = "byclass"', "there is one MNIST only"),
+        ('dataset = "MNIST"', 'dataset = "MNIST"\nsplit = "byclass"', "MNIST has no splits"),
         (DISTILLATION, "", "has generator_stages without distillation"),
         (AUTOENCODER, "", "has classifier, flow, flow_stages without autoencoder"),
         ("pairs = 3", "pears = 3", "flow_stages: number 1: has 'pears'"),

@@ -149,7 +149,8 @@ def diffusion_of(sampler: Sampler, given: float | None) -> float:
 def choose(settings: Mapping[str, Any], sampler: Sampler, solver: Solver) -> Sampler:
     """The sampler that settings ask for: by name, by what only solvers have, or else `sampler`.
 
-    ValueError where it is "few" by name and yet something is set that only solvers have.
+    Diffusion asks for "sde" where the solver has none. ValueError where it is "few" by name and yet something is set
+    that only solvers have.
     """
     of_solvers = [name for name in ("steps", "guidance_start", "diffusion") if settings.get(name) is not None]
     named: Sampler | None = settings.get("sampler")
@@ -157,6 +158,8 @@ def choose(settings: Mapping[str, Any], sampler: Sampler, solver: Solver) -> Sam
         raise ValueError(f"{of_solvers[0]} goes with sampler {' or '.join(SOLVERS)}, not {FEW}")
     if named is not None:
         return named
+    if settings.get("diffusion") and solver not in STOCHASTIC:
+        return "sde"
     return solver if of_solvers else sampler
 
 

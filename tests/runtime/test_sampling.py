@@ -95,3 +95,14 @@ def test_diffusion_of_samplers():
     assert sampling.diffusion_of("ode", None) == sampling.diffusion_of("ode", 0.0) == 0
     with pytest.raises(ValueError, match="sde or heun"):
         sampling.diffusion_of("dpmpp", 1.0)
+
+
+def test_diffusion_asks_for_a_solver_that_has_it():
+    assert (
+        sampling.choose({"diffusion": 0.5}, "ode", "ode")
+        == sampling.choose({"diffusion": 0.5}, "few", "dpmpp")
+        == "sde"
+    )
+    assert sampling.choose({"diffusion": 0.5}, "heun", "heun") == "heun"
+    assert sampling.choose({"diffusion": 0.0}, "ode", "ode") == sampling.choose({}, "ode", "ode") == "ode"
+    assert sampling.choose({"diffusion": 0.5, "sampler": "ode"}, "ode", "ode") == "ode"  # which is refused

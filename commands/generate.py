@@ -18,7 +18,7 @@ from commands.options import check_page, checked_way, names_in
 from commands.progress import track
 from runtime import images as pictures
 from runtime.sampling import FEW
-from runtime.settings import Way
+from runtime.settings import Way, solver_of
 
 Settings = dict[str, Any]  # the seed and runtime.settings.Sampling as given
 
@@ -69,7 +69,7 @@ def _draw_paths(
     if path.suffix.lower() != ".png":
         raise click.UsageError(f"--path draws a .png, not {str(path)!r}.")
     model = opened(choice)
-    way = checked_way(model.bundle, {**settings, "sampler": settings["sampler"] or model.bundle.defaults.solver})
+    way = checked_way(model.bundle, {**settings, "sampler": solver_of(model.bundle, settings)})
     if way.sampler == FEW:
         raise click.UsageError(f"--path draws a solver's steps, which sampler {FEW} does not have.")
     cycle = _label_indices(labels, model.classes)

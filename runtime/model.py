@@ -20,7 +20,7 @@ from .datasets import IMAGE_SIZE
 from .errors import BundleError
 from .scoring import Scorer
 from .sessions import Graph, SessionSettings
-from .settings import Sampling, Way, way_of
+from .settings import Sampling, Way, solver_of, way_of
 
 Images = NDArray[np.uint8]
 Latents = NDArray[np.float32]
@@ -255,8 +255,8 @@ class Model:
         )
 
     def _by_solver(self, settings: Sampling) -> Sampling:
-        """The settings with the bundle's solver where they name no sampler."""
-        return {**settings, "sampler": self.bundle.defaults.solver} if settings.get("sampler") is None else settings
+        """The settings with a solver where they name no sampler."""
+        return {**settings, "sampler": solver_of(self.bundle, settings)}
 
     def _request(
         self, labels: ArrayLike, seed: int, first: int, settings: Sampling

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from . import noise, sampling
 from .bundle import Bundle
@@ -48,6 +49,13 @@ class Way:
         """The settings that there are: of a generator, the seed and the weight."""
         of_few = ("seed", "sampler", "weight")
         return {name: value for name, value in asdict(self).items() if self.sampler != sampling.FEW or name in of_few}
+
+
+def solver_of(bundle: Bundle, settings: Mapping[str, Any]) -> sampling.Sampler:
+    """The sampler that settings name, or else the bundle's solver, or "sde" for diffusion that this lacks."""
+    solver = bundle.defaults.solver
+    named: sampling.Sampler | None = settings.get("sampler")
+    return sampling.choose(settings, solver, solver) if named is None else named
 
 
 def way_of(

@@ -243,6 +243,8 @@ def test_guidance_counts_from_its_start_on(shipped):
 def test_a_path_goes_from_noise_to_the_image(shipped):
     path = shipped.generate_path(LABELS, seed=3, steps=4)
     assert shipped.generate_path([], steps=4).shape == (0, 5, 28, 28)
+    by_sde = shipped.generate_path(LABELS, seed=3, sampler="sde", diffusion=0.5)
+    np.testing.assert_array_equal(shipped.generate_path(LABELS, seed=3, diffusion=0.5), by_sde)
     assert path.shape == (len(LABELS), 5, 28, 28)
     assert np.abs(path[:, -1].astype(int) - shipped.generate(LABELS, seed=3, steps=4)).max() <= 1
 

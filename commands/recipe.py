@@ -46,7 +46,7 @@ def run_recipe(
     sampler = SamplerOptions(**exported)
     kind = recipe["autoencoder"]["model"] if "autoencoder" in recipe else default_kind(dataset)
     stages = _Stages(
-        name, recipe, sampler, Options(device=device, num_workers=num_workers, resume=resume),
+        name, recipe, Options(device=device, num_workers=num_workers, resume=resume),
         {"dataset": dataset, "root": root, "latents": latents},
     )  # fmt: skip
     trained = []
@@ -77,7 +77,6 @@ class _Stages:
 
     name: str
     recipe: dict[str, Any]
-    sampler: SamplerOptions  # that the bundle will have
     run: Options
     common: dict[str, Any]  # fields of every Training
     line: str = ""
@@ -100,7 +99,7 @@ class _Stages:
 
     def flow(self, kind: str) -> None:
         """Train the flow, or take another model's, and go on from it in every stage of flow_stages."""
-        of_all: dict[str, Any] = {"autoencoder": kind, "sampler": self.sampler}
+        of_all: dict[str, Any] = {"autoencoder": kind}
         if not self._adopts("flow", flow_name(kind)):
             self._train("flow", self.recipe["flow"], "flow", **of_all)
         for table in recipe_files.further_stages(self.recipe, "flow_stages"):
@@ -108,7 +107,7 @@ class _Stages:
 
     def generator(self, kind: str, teacher: Version) -> None:
         """Distil a generator, and go on from it in every stage of generator_stages."""
-        of_all: dict[str, Any] = {"autoencoder": kind, "teacher_version": teacher, "sampler": self.sampler}
+        of_all: dict[str, Any] = {"autoencoder": kind, "teacher_version": teacher}
         self._train("distillation", self.recipe["distillation"], "generator", **of_all)
         for table in recipe_files.further_stages(self.recipe, "generator_stages"):
             self._train(table["name"], table, "generator", **of_all, initial="dev")
@@ -129,7 +128,7 @@ class _Stages:
         _note(f"{self.name}: {stage}")
         table = {key: value for key, value in table.items() if key != "name"} | {"model": model}
         if "sampler" in table:
-            more["sampler"] = replace(more["sampler"], **table.pop("sampler"))
+            more["sampler"] = SamplerOptions(**table.pop("sampler"))
         self.line = train(_training(table, self.run, **self.common, **more), promote=False)
 
 

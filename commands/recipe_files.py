@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -33,12 +33,15 @@ DECIDED = {
     "model", "model_version", "autoencoder", "teacher_version", "latents", "resume", "promote", "recipe", "threads",
 }  # fmt: skip
 NEEDED_BY = {"autoencoder": (CLASSIFIER, "flow", "flow_stages"), "distillation": ("generator_stages",)}
+WITH_SAMPLER = ("flow", "flow_stages", "distillation", "generator_stages")  # tables in the order of their trainings
 Convert = Callable[[Any], Any]  # a value of the file to one as the flag has it; DataError where it is none
 
 
 def read(name: str) -> dict[str, Any]:
     """The recipe of a shipped model, or of a file whose name ends in SUFFIX, with values as those flags have them.
 
+    What a table of several of one name leaves out is as in the one before, but for rounds; what "sampler", or the
+    export, leaves out is as in the training before. Every table WITH_SAMPLER, and the export, has it whole.
     UsageError where there is none; DataError for one that is damaged, lacks a table, or has a key or a value that
     nothing takes.
     """
@@ -94,7 +97,8 @@ def _checked(recipe: dict[str, Any]) -> dict[str, Any]:
             raise DataError(f"has {', '.join(sorted(idle))} without {first}")
     with_flow = ("flow",) if "autoencoder" in recipe else ()
     found: dict[str, Any] = _table(whole, needed=("dataset", "export", *with_flow))(recipe)
-    _check_across(found, tuple(sampler))
+    _complete_samplers(found)
+    _check_across(found)
     return found
 
 
@@ -145,8 +149,23 @@ def _taken(models: tuple[str, ...], known: Mapping[str, Convert]) -> dict[str, C
     return {name: convert for name, convert in known.items() if set(models) & set(takers[name])}
 
 
-def _check_across(recipe: Mapping[str, Any], sampler: tuple[str, ...]) -> None:
-    """Refuse tables that do not fit each other; sampler: keys of a sampler."""
+def _complete_samplers(recipe: dict[str, Any]) -> None:
+    """Fill in what samplers leave out, from one training to the next and to the export."""
+    way = training.SAMPLER
+    for _, table in _with_sampler(recipe):
+        way = table["sampler"] = {**way, **table.get("sampler", {})}
+    recipe["export"] = {**way, **recipe["export"]}
+
+
+def _with_sampler(recipe: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names and tables of the trainings that may draw."""
+    for name in WITH_SAMPLER:
+        found = recipe.get(name, [])
+        yield from ((name, table) for table in (found if isinstance(found, list) else [found]))
+
+
+def _check_across(recipe: Mapping[str, Any]) -> None:
+    """Refuse tables that do not fit each other."""
     try:
         size = dataset_of(recipe).size
     except click.UsageError as error:
@@ -154,13 +173,8 @@ def _check_across(recipe: Mapping[str, Any], sampler: tuple[str, ...]) -> None:
     own = [name for name in ("autoencoder", "flow") if name in recipe and "from" not in recipe[name]]
     if "distillation" in recipe and own and size != "base":
         raise DataError(f"distillation: a generator of another size learns from the main model: {own[0]} lacks from")
-    exported = {**training.SAMPLER, **{key: value for key, value in recipe["export"].items() if key in sampler}}
-    tables: list[tuple[str, dict[str, Any]]] = [("export", {"sampler": exported})]
-    for name in ("flow", "flow_stages", "distillation", "generator_stages"):
-        found = recipe.get(name, [])
-        tables += [(name, table) for table in (found if isinstance(found, list) else [found])]
-    for name, table in tables:
-        way = {**exported, **table.get("sampler", {})}
+    for name, table in [*_with_sampler(recipe), ("export", {"sampler": recipe["export"]})]:
+        way = table["sampler"]
         try:
             diffusion_of(way["sampler"], way["diffusion"])
             if "distillation" in recipe and name not in ("flow", "flow_stages"):
@@ -171,8 +185,8 @@ def _check_across(recipe: Mapping[str, Any], sampler: tuple[str, ...]) -> None:
             raise DataError(f"{name}: classifier_version: there is no table {CLASSIFIER}")
     for name in ("autoencoder", "flow"):
         table = recipe.get(name, {})
-        if "from" in table and table.keys() - {"from", "model"}:
-            more = ", ".join(sorted(table.keys() - {"from", "model"}))
+        if "from" in table and (idle := table.keys() - {"from", "model", "sampler"}):
+            more = ", ".join(sorted(idle))
             raise DataError(f"{name}: what is taken from another model is not trained: leave out {more}")
     for name in ("flow_stages", "generator_stages"):
         stages = [{**stage, "name": ""} for stage in further_stages(recipe, name)]
@@ -218,7 +232,7 @@ def _tables(one: Convert) -> Convert:
     def convert(tables: Any) -> list[dict[str, Any]]:
         if not isinstance(tables, list):
             raise DataError("is no list of tables, [[...]]")
-        return [numbered(number, table) for number, table in enumerate(tables, 1)]
+        return [numbered(number, table) for number, table in enumerate(_carried(tables), 1)]
 
     def numbered(number: int, table: Any) -> dict[str, Any]:
         try:
@@ -230,6 +244,18 @@ def _tables(one: Convert) -> Convert:
         return found
 
     return convert
+
+
+def _carried(tables: Sequence[Any]) -> Iterator[Any]:
+    """The tables with what each leaves out as in the one before of its name, if there is one."""
+    last: dict[Any, dict[str, Any]] = {}
+    for table in tables:
+        if not isinstance(table, dict) or not isinstance(table.get("name"), str):
+            yield table  # to be refused
+            continue
+        whole = {**last.get(table["name"], {}), **table}
+        last[table["name"]] = {key: value for key, value in whole.items() if key not in ("rounds", "sampler")}
+        yield whole
 
 
 def _flags(options: Callable[[click.Command], click.Command]) -> dict[str, Convert]:

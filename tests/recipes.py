@@ -51,6 +51,7 @@ frechet_weight = 0.02
 adversarial_weight = 0.03
 judges = 2
 [flow_stages.sampler]
+steps = 3
 weight = 1.2
 [distillation]
 total_epochs = 1
@@ -68,7 +69,6 @@ batch_size = 64
 regression_weight = 0.1
 adversarial_weight = 0.5
 [export]
-steps = 3
 weight = 1.5
 diffusion = 0.5
 quantize = "int8"

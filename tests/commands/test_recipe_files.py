@@ -4,7 +4,7 @@ import click
 import pytest
 import torch
 
-from commands import recipe, recipe_files
+from commands import recipe, recipe_files, training_options
 from runtime.errors import DataError
 from tests.recipes import TINY, run
 from training.checkpoints import CheckpointError
@@ -22,6 +22,39 @@ def test_rounds_are_trainings_with_new_seeds():
         {"name": "finishing", "lr": 1e-4, "seed": 3},
         {"name": "finishing", "lr": 1e-4, "seed": 4},
     ]
+
+
+def test_what_a_table_leaves_out_is_as_before(folder):
+    stages = """[[flow_stages]]
+name = "finishing"
+lr = 1e-3
+rounds = 2
+judges = 3
+[[flow_stages]]
+name = "tuning"
+lr = 1e-2
+[flow_stages.sampler]
+weight = 1.3
+[[flow_stages]]
+name = "finishing"
+judges = 1
+seed = 7
+[distillation]"""
+    (folder / "tiny.toml").write_text(TINY.replace("[distillation]", stages, 1))
+    found = recipe_files.read("tiny")
+    of_name = {"batch_size": 64, "lr": 1e-3, "total_epochs": 1, "frechet_weight": 0.02, "pairs": 3}
+    first, rounds, tuned, last = found["flow_stages"][1:]
+    assert (first["lr"], first["judges"], first["sampler"]["weight"]) == (1e-4, 2, 1.2)
+    assert rounds.items() >= {**of_name, "judges": 3, "rounds": 2, "sampler": first["sampler"]}.items()
+    assert (tuned["lr"], tuned["pairs"], "judges" in tuned) == (1e-2, 3, False)
+    assert last.items() >= {**of_name, "judges": 1, "seed": 7}.items()
+    assert "rounds" not in last
+    assert last["sampler"] == first["sampler"] | {"weight": 1.3}
+    assert [found[name]["sampler"]["weight"] for name in ("flow", "distillation")] == [
+        training_options.SAMPLER["weight"],
+        1.3,
+    ]
+    assert found["export"].items() >= (last["sampler"] | {"weight": 1.5, "diffusion": 0.5}).items()
 
 
 def test_unknown_recipes_list_the_known(folder):
@@ -85,7 +118,7 @@ STAGE = "[[flow_stages]]\nname = 'more'\ntotal_epochs = 1\n"
         ("[distillation]", f"{STAGE}{STAGE}[distillation]", "flow_stages: two of them are the same"),
         ("milestones = [1]", "class_weight = 0.5", "flow: --class-weight is for a flow that has learnt"),
         ("[distillation]", f"{STAGE}shift = 1\n[distillation]", "flow_stages: number 3: --shift changes the images"),
-        ("weight = 1.2", 'sampler = "dpmpp"', "flow_stages: diffusion goes with"),
+        ("weight = 1.2", 'sampler = "dpmpp"\ndiffusion = 1', "flow_stages: diffusion goes with"),
         ("alpha = 0.5", "pairs = 3", "autoencoder: has 'pairs'"),
         ("alpha = 0.5", "initial_share = 0.5", "autoencoder: has 'initial_share'"),
         ("milestones = [1]", "judges = 2", "flow: --judges are of"),

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from commands import recipe_files
-from commands.options import SAMPLING
 from runtime import bundle as bundles
 from runtime import places
 from runtime.manifests import ONE_CALL
+from runtime.sampling import diffusion_of
 from training import checkpoints, paths
 from training.autoencoders import AUTOENCODERS
 from training.flows import Flow
@@ -42,12 +42,11 @@ def test_a_shipped_bundle_was_exported_from_the_shipped_checkpoints(name):
 
 
 def _stages(recipe, first, further):
-    """The tables of all trainings of a recipe, and of that which it goes on from, each beside the sampler exported."""
+    """The tables of all trainings of a recipe, and of that which it goes on from."""
     other = recipe[first].get("from")
-    way = {name: recipe["export"][name] for name in SAMPLING if name in recipe["export"]}
-    before = _stages(recipe_files.read(other), first, further) if other else [(recipe[first], way)]
+    before = _stages(recipe_files.read(other), first, further) if other else [recipe[first]]
     before = before[: len(before) - WITHOUT.get(recipe_files.dataset_of(recipe).model_name, 0)]
-    return [*before, *((table, way) for table in recipe_files.further_stages(recipe, further))]
+    return [*before, *recipe_files.further_stages(recipe, further)]
 
 
 def _check_trainings(description, stages):
@@ -55,13 +54,19 @@ def _check_trainings(description, stages):
     trainings = [description]
     while "before" in trainings[-1]:
         trainings.append(trainings[-1]["before"])
-    for (table, way), training in zip(stages[::-1], trainings, strict=True):
+    for table, training in zip(stages[::-1], trainings, strict=True):
         told = {**table, "classifier_version": bool(table.get("classifier_version"))}
         found = {**DEFAULTS, **training, "classifier_version": bool(training.get("learns_from"))}
         for key in told.keys() - {"name", "network", "sampler"}:
             assert (key, found[key]) == (key, told[key])
         if "teacher" in training or any(table.get(name) for name in DRAWING_WEIGHTS):
-            assert training["sampler"].items() >= (way | table.get("sampler", {})).items()
+            assert _settled(training["sampler"]) == _settled(table["sampler"])
+
+
+def _settled(way):
+    """A sampler with the diffusion that it has, and the solver that older trainings don't name."""
+    solver = way.get("sampler", "heun")
+    return {**way, "sampler": solver, "diffusion": diffusion_of(solver, way.get("diffusion"))}
 
 
 @pytest.mark.parametrize("name", places.shipped())
@@ -73,13 +78,12 @@ def test_a_shipped_bundle_is_as_its_recipe_says(name):
     assert shipped.manifest["storage"] == wanted["export"].pop("quantize", "float32")
     assert shipped.path.is_file() == wanted["export"].pop("packed", False)
     reads = "autoencoder" in wanted
-    for key, value in wanted["export"].items():
+    for key, value in _settled(wanted["export"]).items():
         assert getattr(shipped.defaults, OF_DEFAULTS.get(key, key)) == value or (not reads and key != "weight")
     if "distillation" in wanted:
         stages = _stages(wanted, "distillation", "generator_stages")
         for index, steps in enumerate(HEUN_STEPS.get(name, [])):
-            table, way = stages[index]
-            stages[index] = table, way | {"sampler": "heun", "steps": steps, "guidance_start": 0.5}
+            stages[index]["sampler"] |= {"sampler": "heun", "steps": steps, "guidance_start": 0.5}
         generator = checkpoints.load(paths.checkpoint_path(name, "main", "vae-generator"), Generator)
         _check_trainings(generator.description, stages)
     assert ("flow" in provenance) == reads

@@ -151,7 +151,7 @@ def generate(ctx: click.Context, /, **given: Any) -> None:
 
 
 @cli.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
+@click.argument("files", nargs=-1, required=True, type=flags.GivenPath(path_type=Path, readable=False))
 @flags.dataset_options
 @flags.model_options
 @flags.autoencoder_version_option

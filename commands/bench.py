@@ -69,10 +69,10 @@ def _with_threads(path: Path, threads: int) -> Result:
     from evaluation import torch_benchmark
 
     torch.set_num_threads(threads)
-    compiled = model.bundle.reading is not None and _compiles()
+    compiled = not model.bundle.only_generates and _compiles()
     tasks = torch_benchmark.sde_tasks(model, PAGE, compiled)
     found["page_ms"] = _compared(tasks, torch_benchmark.REFERENCE)
-    if model.bundle.reading is not None:
+    if not model.bundle.only_generates:
         tasks = torch_benchmark.classifying_tasks(model)
         found["classification_ms"] = _compared(tasks, torch_benchmark.REFERENCE)
     return found

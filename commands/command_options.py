@@ -6,7 +6,17 @@ from pathlib import Path
 
 import click
 
-from commands.options import BITS, THREADS, Command, NamedFile, all_of, grid_options, output_option, plot_option
+from commands.options import (
+    BITS,
+    THREADS,
+    Command,
+    GivenPath,
+    NamedFile,
+    all_of,
+    grid_options,
+    output_option,
+    plot_option,
+)
 from runtime.bayes import RULES
 from runtime.datasets import NAMES
 
@@ -19,7 +29,7 @@ def export_options(command: Command) -> Command:
         command,
         click.option(
             "--output",
-            type=click.Path(path_type=Path),
+            type=GivenPath(path_type=Path),
             metavar="PATH",
             help="Folder of the bundle, or a .tar.xz to pack it in.  [default: models_onnx/NAME]",
         ),

@@ -47,9 +47,9 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
     if extent.record and any(value is not None for value in settings.values()):
         raise click.UsageError("--record goes with the bundle's own settings, which its figures are of.")
     if extent.train_networks:
-        require_training()
+        require_training(("torch",))
     model = opened(choice)
-    checked_way(model.bundle, settings)
+    way = checked_way(model.bundle, settings)
     if extent.record and not model.bundle.manifest["files"]:
         raise click.UsageError("--record goes with a bundle: export the checkpoints first.")
     wanted, train = load_data(choice.dataset, root, extent.part), load_data(choice.dataset, root, "train")
@@ -72,7 +72,7 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
         **{which: _summary([run[which] for run in runs], judges[which]) for which in judges},
         "other": _summary([run["other"] for run in runs], None),
     }
-    if model.bundle.reading is not None:
+    if not model.bundle.only_generates:
         found = measure_accuracy(model, wanted, track=track)
         result |= {name: found[name] for name in ("accuracy", "rule", *CALIBRATION)}
     if extent.train_networks:
@@ -82,7 +82,7 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
         if extent.record:
             record_measurements(model.bundle, _recorded(result) | {"command": _command(choice, extent)})
         if extent.nearest:
-            drawn = {"bundle": model.bundle.name, "checksum": model.bundle.checksum, "seed": 0, **settings}
+            drawn = {"bundle": model.bundle.name, "checksum": model.bundle.checksum, **way.described()}
             pictures.save_png(page, extent.nearest, drawn)
     if as_json or not extent.nearest:
         return said

@@ -19,6 +19,7 @@ from export.sources import Source, sampler_of
 from export.storage import Storage
 from runtime import bundle as bundles
 from runtime import places
+from runtime.datasets import Dataset
 from runtime.errors import BundleError
 from runtime.manifests import GENERATE
 from runtime.places import SUFFIX
@@ -41,6 +42,12 @@ def export(choice: Choice, output: Path | None, settings: Mapping[str, Any], sto
     return write_bundle(source, output, sampler, storage)
 
 
+def bundle_target(dataset: Dataset, packed: bool) -> Path:
+    """Where the bundle of a data set is written, where nothing else is said."""
+    name = dataset.model_name
+    return EXPORTED / f"{name}{SUFFIX}" if packed else places.within(EXPORTED, name) or EXPORTED / name
+
+
 def write_bundle(
     source: Source, output: Path | None, defaults: SamplerOptions, storage: Storage = "float32", packed: bool = False
 ) -> str:
@@ -49,8 +56,7 @@ def write_bundle(
     packed: as one file, where output does not say so by its ending; without an output a bundle is otherwise written
     where that of the data set lies.
     """
-    name = source.dataset.model_name
-    path = output or (EXPORTED / f"{name}{SUFFIX}" if packed else places.within(EXPORTED, name) or EXPORTED / name)
+    path = output or bundle_target(source.dataset, packed)
     before = _measured(path)
     manifest = export_bundle(source, path, defaults, storage=storage, track=track)
     if before:

@@ -49,7 +49,7 @@ def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:
     manifest = bundle.manifest
     facts = {
         "name": bundle.name,
-        "folder": str(bundle.path),
+        "path": str(bundle.path),
         "dataset": manifest["dataset"]["key"],
         "classes": len(bundle.classes),
         "autoencoder": manifest.get("autoencoder"),
@@ -85,7 +85,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     lines = [
         f"{facts['name']}: {facts['classes']} classes of {facts['dataset']}, {' and '.join(facts['networks'])}, "
         f"{facts['parameters']:,} parameters, {facts['bytes'] / 1024:,.0f} KB in {facts['storage']}, hashes verified",
-        f"  path      {facts['folder']}",
+        f"  path      {facts['path']}",
         f"  checksum  {facts['checksum']}",
         f"  defaults  {_pairs(facts['defaults'])}",
         f"  measured  {_pairs(facts['measured']) or 'nothing yet'}",

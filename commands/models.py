@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def bundle_path(name: str) -> Path | None:
 
 def bundle_called(name: str) -> runtime.Bundle:
     """The bundle of this name, or at this path; BundleError where there is none."""
-    return bundles.read((bundle_path(name) if places.is_name(name) else None) or name)
+    return bundles.read((bundle_path(name) if places.is_bare_name(name) else None) or name)
 
 
 def bundle_names() -> list[str]:
@@ -88,17 +89,21 @@ def bundle_names() -> list[str]:
 def default_kind(dataset: Dataset) -> str:
     """The autoencoder in the data set's bundle, or else in that of base size, whence generators come; or the VAE."""
     for each in (dataset, replace(dataset, size="base")):
-        bundle = _bundle_of(each)
+        try:
+            bundle = _bundle_of(each)
+        except runtime.BundleError as error:  # which `export` may be about to replace
+            note(str(error))
+            continue
         if bundle is not None and "autoencoder" in bundle.manifest:
             return str(bundle.manifest["autoencoder"])
     return "vae"
 
 
-def require_training() -> None:
-    """Raise one clear line where torch is not installed."""
+def require_training(packages: Sequence[str] = ("torch", "onnx", "onnxscript", "safetensors")) -> None:
+    """Raise one clear line where packages of training are not installed."""
     from importlib.util import find_spec
 
-    missing = [name for name in ("torch", "onnx", "onnxscript", "safetensors") if find_spec(name) is None]
+    missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise runtime.ToolkitError(f"this {NEEDS_TORCH} (missing: {', '.join(missing)})")
 

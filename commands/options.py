@@ -21,11 +21,22 @@ from training.paths import KINDS, VERSIONS, Bits
 
 # Those of runtime.settings.Sampling.
 SAMPLING = ("sampler", "weight", "guidance_start", "diffusion", "steps")
-FOLDER = click.Path(path_type=Path, file_okay=False)
 THREADS = click.IntRange(1, MAX_THREADS)
 BITS = get_args(Bits)
 BATCH_SIZE: dict[str, Any] = {"type": click.IntRange(1, 1 << 20), "default": 128, "help": "Images at a time."}
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class GivenPath(click.Path):
+    """A path, which the empty text of a variable that nobody has set is not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = GivenPath(path_type=Path, file_okay=False)
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]  # takes an argument from click 8.4 on

@@ -90,7 +90,7 @@ def _points(found: Sequence[Mapping[str, Any]], cost: str, figure: str, use: str
     scale = 1 / 1024 if cost == "bytes" else 1
 
     def whole(facts: Mapping[str, Any]) -> bool:
-        return cost == "parameters" or (cost == "bytes" and is_packed(facts["folder"]))
+        return cost == "parameters" or (cost == "bytes" and is_packed(facts["path"]))
 
     return [
         ((facts if whole(facts) else facts["files"][f"{use}.onnx"])[cost] * scale, facts["measured"][figure])

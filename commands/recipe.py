@@ -8,17 +8,19 @@ from typing import Any
 
 import click
 import torch
+from torch import nn
 
 from commands import recipe_files
 from commands.encode_dataset import encode
-from commands.export import write_bundle
+from commands.export import bundle_target, write_bundle
 from commands.models import default_kind
 from commands.progress import note
 from commands.train import Training, agreed, train
+from export.bundles import replaceable
 from export.sources import Source
 from training import checkpoints, parallel
 from training.options import Options, SamplerOptions
-from training.paths import CLASSIFIER, Version, flow_name, generator_name
+from training.paths import CLASSIFIER, KINDS, Version, flow_name, generator_name
 
 ENCODING_BATCH = 500
 
@@ -43,6 +45,8 @@ def run_recipe(
         promote = agreed(f"Replace the main checkpoints and the bundle of {dataset.model_name}?")
     exported = dict(recipe["export"])
     storage, packed = exported.pop("quantize", "float32"), exported.pop("packed", False)
+    if promote:
+        replaceable(bundle_target(dataset, packed))  # or hours would be spent in vain
     sampler = SamplerOptions(**exported)
     kind = recipe["autoencoder"]["model"] if "autoencoder" in recipe else default_kind(dataset)
     stages = _Stages(
@@ -53,7 +57,7 @@ def run_recipe(
     if "autoencoder" in recipe:
         for table, adopted in (("autoencoder", kind), ("flow", flow_name(kind))):
             if "from" in recipe[table]:
-                checkpoints.main_of(recipe[table]["from"], adopted)
+                _check_given(recipe[table]["from"], adopted, len(dataset.classes))
         stages.autoencoder(kind)
         stages.classifier()
         stages.flow(kind)
@@ -69,6 +73,13 @@ def run_recipe(
     for each in trained:
         checkpoints.promote(dataset.model_name, each)
     return write_bundle(Source(dataset, kind), None, sampler, storage, packed)
+
+
+def _check_given(other: str, name: str, classes: int) -> None:
+    """CheckpointError where another model's main checkpoint is not there, or is a flow of other classes."""
+    path = checkpoints.main_of(other, name)
+    if name not in KINDS:
+        checkpoints.check_classes(checkpoints.load(path, nn.Module), path, classes)
 
 
 @dataclass
@@ -138,11 +149,7 @@ def _note(text: str) -> None:
 
 
 def _training(stage: dict[str, Any], run: Options, **common: Any) -> Training:
-    """A stage's table to what it trains: keys of Options, of Training, and the table "network" for the constructor."""
-    stage = dict(stage)
-    network = [word for name, value in stage.pop("network", {}).items() for word in (f"--{name}", str(value))]
-    of_options: dict[str, Any] = {
-        key: tuple(v) if isinstance(v, list) else v for key, v in stage.items() if hasattr(run, key)
-    }
+    """A stage's table to what it trains: keys of Options, and of Training."""
+    of_options = {key: value for key, value in stage.items() if hasattr(run, key)}
     rest = {key: value for key, value in stage.items() if key not in of_options}
-    return Training(options=replace(run, **of_options), network=network, **rest, **common)
+    return Training(options=replace(run, **of_options), **rest, **common)

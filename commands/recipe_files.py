@@ -18,6 +18,7 @@ from commands import options as flags
 from commands import training_options as training
 from runtime.datasets import Dataset
 from runtime.errors import DataError
+from runtime.noise import MAX_SEED
 from runtime.sampling import diffusion_of
 from training import checkpoints
 from training.autoencoders import AUTOENCODERS
@@ -34,6 +35,7 @@ DECIDED = {
 }  # fmt: skip
 NEEDED_BY = {"autoencoder": (CLASSIFIER, "flow", "flow_stages"), "distillation": ("generator_stages",)}
 WITH_SAMPLER = ("flow", "flow_stages", "distillation", "generator_stages")  # tables in the order of their trainings
+MOST_ROUNDS = 100
 Convert = Callable[[Any], Any]  # a value of the file to one as the flag has it; DataError where it is none
 
 
@@ -130,7 +132,7 @@ def _first(
 
 def _further(model: str) -> Convert:
     """What converts the tables of trainings that go on."""
-    rounds = _flags(click.option("--rounds", type=click.IntRange(1)))
+    rounds = _flags(click.option("--rounds", type=click.IntRange(1, MOST_ROUNDS)))
     known = {**_stage((model,)), **rounds, "name": _text}
     return _tables(_table(known, ("name",), partial(training.check_together, model=model, going_on=True)))
 
@@ -153,8 +155,14 @@ def _complete_samplers(recipe: dict[str, Any]) -> None:
     """Fill in what samplers leave out, from one training to the next and to the export."""
     way = training.SAMPLER
     for _, table in _with_sampler(recipe):
-        way = table["sampler"] = {**way, **table.get("sampler", {})}
-    recipe["export"] = {**way, **recipe["export"]}
+        way = table["sampler"] = _changed(way, table.get("sampler", {}))
+    recipe["export"] = _changed(way, recipe["export"])
+
+
+def _changed(way: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A sampler with what is given instead; the diffusion is not another solver's."""
+    own = {"diffusion": None} if given.get("sampler", way["sampler"]) != way["sampler"] else {}
+    return {**way, **own, **given}
 
 
 def _with_sampler(recipe: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -190,6 +198,8 @@ def _check_across(recipe: Mapping[str, Any]) -> None:
             raise DataError(f"{name}: what is taken from another model is not trained: leave out {more}")
     for name in ("flow_stages", "generator_stages"):
         stages = [{**stage, "name": ""} for stage in further_stages(recipe, name)]
+        if any(stage["seed"] > MAX_SEED for stage in stages):
+            raise DataError(f"{name}: a seed, counted up by rounds, is beyond {MAX_SEED}")
         if any(stage in stages[:index] for index, stage in enumerate(stages)):
             raise DataError(f"{name}: two of them are the same: give one another seed")
 

@@ -24,13 +24,19 @@ from runtime.tracking import untracked
 from training import checkpoints, latents, parallel, paths
 from training.autoencoders import AUTOENCODERS, AutoEncoder
 from training.blocks import Network
-from training.calibration import PAIRS
 from training.checkpoints import Checkpoint
 from training.classifiers import Classifier
 from training.flows import Flow
 from training.generators import Generator
-from training.options import FlowObjective, GeneratorObjective, Options, SamplerOptions
-from training.paths import CLASSIFIER, Version, flow_name, generator_name
+from training.options import (
+    ALPHA,
+    DrawingObjective,
+    FlowObjective,
+    GeneratorObjective,
+    Options,
+    SamplerOptions,
+)
+from training.paths import CLASSIFIER, KINDS, Version, flow_name, generator_name
 from training.runs import Task
 from training.train_autoencoder import train_autoencoder
 from training.train_classifier import train_classifier
@@ -46,35 +52,38 @@ class Training:
     root: Path
     model: str  # "autoencoder", "vae", "flow", "generator" or "classifier"
     options: Options
-    network: Sequence[str] = ()  # further words of the command line: --NAME VALUE for the constructor
+    network: Mapping[str, Any] = field(default_factory=dict)  # arguments of a new one's constructor
     initial: Version | None = None
     teacher_version: Version = "main"  # of what a generator learns from
     classifier_version: Version | None = None  # of what a flow learns classes from, rather than labels
-    alpha: float = 0.2
-    class_weight: float = 0.0
+    alpha: float = ALPHA
+    class_weight: float = FlowObjective.class_weight
     autoencoder: str | None = None  # whose latents a flow learns, or beside whose flow a generator
     latents: Path | None = None
-    sample_latents: bool = False
-    pairs: int = PAIRS
-    frechet_weight: float = 0.0
-    frechet_spread: float = 1.0
-    kernel_weight: float = 0.0
-    reading_weight: float = 0.0
-    adversarial_weight: float = 0.0
-    judges: int = 1
-    regression_weight: float = 1.0
+    sample_latents: bool = FlowObjective.sample_latents
+    pairs: int = FlowObjective.pairs
+    frechet_weight: float = DrawingObjective.frechet_weight
+    frechet_spread: float = DrawingObjective.frechet_spread
+    kernel_weight: float = DrawingObjective.kernel_weight
+    reading_weight: float = DrawingObjective.reading_weight
+    adversarial_weight: float = DrawingObjective.adversarial_weight
+    judges: int = DrawingObjective.judges
+    regression_weight: float = GeneratorObjective.regression_weight
     sampler: SamplerOptions = field(default_factory=SamplerOptions)
 
     @classmethod
     def from_flags(cls, given: Mapping[str, Any], network: Sequence[str], device: torch.device) -> Training:
-        """What the flags of `train` ask for; network: its further words. UsageError for what lacks another flag."""
+        """What the flags of `train` ask for; network: its further words, --NAME VALUE for the constructor.
+
+        UsageError for what lacks another flag, and for what the network does not take.
+        """
         check_together(given, given["model"], going_on=given["model_version"] is not None)
         if given["model"] == "generator":
             networks.check_weight(given["weight"])
         return cls(
             take_dataset(dict(given)),
             options=Options(device=device, **{name: given[name] for name in RUN}),
-            network=network,
+            network=networks.arguments_of(given["model"], network, going_on=given["model_version"] is not None),
             initial=given["model_version"],
             sampler=SamplerOptions(**{name: given[name] for name in SAMPLING}),
             **{name: given[name] for name in cls._of_flags()},
@@ -131,21 +140,22 @@ def train(training: Training, promote: bool | None) -> str:
 
 
 def _check_fits_main(training: Training, path: Path) -> None:
-    """ToolkitError where a flow learnt latents of another encoder than the main autoencoder's, if there is one."""
+    """ToolkitError where a flow goes with another encoder or decoder than the main autoencoder's, if there is one."""
     main = paths.checkpoint_path(training.dataset.model_name, "main", training.kind)
     if not main.is_file():
         return
-    learnt = checkpoints.load(path, Flow).description["encoder_sha256"]
-    if checkpoints.encoder_sha256(checkpoints.load(main, AutoEncoder).network) != learnt:
+    flow, autoencoder = checkpoints.load(path, Flow), checkpoints.load(main, AutoEncoder)
+    if checkpoints.encoder_sha256(autoencoder.network) != flow.description["encoder_sha256"]:
         raise ToolkitError(f"{path} learnt latents of another encoder than {main} has: promote that autoencoder first")
+    if checkpoints.drawn_with(flow) not in (None, autoencoder.description.get("last_epoch")):
+        raise ToolkitError(f"{path} goes on from a flow that was finished with another decoder than {main} has")
 
 
 def _train(training: Training) -> Path:
     """The dev checkpoint of a new network, or of one that goes on."""
     dataset, root, kind, options = training.dataset, training.root, training.kind, training.options
-    arguments = networks.arguments_of(training.model, training.network, going_on=training.initial is not None)
     show = track if parallel.is_first() else untracked
-    task = Task(dataset, root, arguments, options, click.echo, show)
+    task = Task(dataset, root, dict(training.network), options, click.echo, show)
     if training.model == "flow":
         objective, given = training.flow_objective, _given_to_flow(training)
         return train_flow(task, kind, training.latents_path, objective, given)
@@ -224,4 +234,7 @@ def _checkpoint(
     path = paths.checkpoint_path(training.dataset.model_name, version, name)
     if parallel.is_first():
         note(f"going on from {path}")
-    return checkpoints.load(path, network, training.options.device)
+    found = checkpoints.load(path, network, training.options.device)
+    if name not in KINDS:
+        checkpoints.check_classes(found, path, len(training.dataset.classes))
+    return found

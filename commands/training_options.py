@@ -9,7 +9,15 @@ from typing import Any, get_args
 import click
 
 from commands.options import BITS, THREADS, Command, Number, all_of, latents_option
-from training.options import DRAWING_WEIGHTS, FlowObjective, GeneratorObjective, Options, Precision, SamplerOptions
+from training.options import (
+    ALPHA,
+    DRAWING_WEIGHTS,
+    FlowObjective,
+    GeneratorObjective,
+    Options,
+    Precision,
+    SamplerOptions,
+)
 from training.paths import CLASSIFIER, KINDS, VERSIONS
 
 # Flags of `train` that are fields of Options.
@@ -84,7 +92,7 @@ def training_options(command: Command) -> Command:
         _weight(
             "--alpha",
             "Weight of KL against the reconstruction (vae).",
-            default=0.2,
+            default=ALPHA,
         ),
         _weight(
             "--class-weight",

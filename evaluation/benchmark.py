@@ -63,7 +63,7 @@ loaded = time.perf_counter()
 model.generate([0])
 drawn = time.perf_counter()
 found = {"import": imported - started, "load": loaded - imported, "first image": drawn - loaded}
-if model.bundle.reading is not None:
+if not model.bundle.only_generates:
     import numpy
     model.classify(numpy.zeros((1, 28, 28), numpy.uint8))
     found["first classification"] = time.perf_counter() - drawn
@@ -115,7 +115,7 @@ def interleaved(tasks: Mapping[str, Task]) -> dict[str, list[float]]:
 
 def uses(bundle: runtime.Bundle) -> tuple[str, ...]:
     """What it is good for."""
-    return ("generate",) if bundle.reading is None else ("generate", "classify")
+    return ("generate",) if bundle.only_generates else ("generate", "classify")
 
 
 def latency(model: runtime.Model) -> dict[str, dict[str, float]]:

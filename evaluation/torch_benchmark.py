@@ -35,7 +35,7 @@ def sde_tasks(model: runtime.Model, count: int, compiled: bool) -> dict[str, Cal
         REFERENCE: lambda: _draw(reference, (1, 7, 7), labels),
     }
     default: dict[str, Callable[[], object]] = {"onnxruntime, the default sampler": lambda: model.generate(labels)}
-    if model.bundle.reading is None:  # there is no flow
+    if model.bundle.only_generates:
         return tasks | default
     eager = _drawing(model.bundle).eval()
     tasks["eager PyTorch"] = lambda: _draw(eager, model.latent_shape, labels)

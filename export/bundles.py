@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from export import onnx_files, verify
-from export.graphs import GraphSpec
-from export.plans import Manifest, plan_of
+from export.plans import Manifest, Planned, plan_of
 from export.sources import Source, shortened
 from export.storage import Storage
 from runtime import bundle as bundles
@@ -18,6 +17,7 @@ from runtime import manifests
 from runtime.bundle import Bundle
 from runtime.errors import ToolkitError
 from runtime.places import SUFFIX, is_packed
+from runtime.sessions import Graph, SessionSettings
 from runtime.tracking import Tracker, untracked
 from training.options import SamplerOptions
 
@@ -34,13 +34,13 @@ def export_bundle(
     """Write the bundle of `source` at `path`, replacing what is there; returns its manifest.
 
     path: a folder, or a file for it to be packed in, which ends in places.SUFFIX; defaults: how images are drawn,
-    as the model was finished unless told otherwise; storage: of the weights in its files, with which torch's are
-    rounded.
+    as the model was finished unless told otherwise; storage: of the weights in its files. These must match
+    torch with weights so rounded, and that, before rounding, torch's own networks.
     The bundle is made in a folder aside, which is renamed once every graph, the whole trajectory and the predicted
     classes have matched torch. Raises CheckpointError or ExportMismatchError, ValueError for a guidance weight that a
     generator has not learnt, and leaves `path` as it was.
     """
-    path = _replaceable(path)
+    path = replaceable(path)
     packed = is_packed(path)
     name = path.name[: -len(SUFFIX)] if packed else path.name
     if not manifests.is_name(name):
@@ -50,20 +50,21 @@ def export_bundle(
     aside = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=path.parent))
     try:
         files = {}
-        for spec, reference in track(plan.graphs, len(plan.graphs), "exporting"):
+        for graph in track(plan.graphs, len(plan.graphs), "exporting"):
+            spec = graph.stored
             others = () if spec.file in manifests.ONE_CALL else manifests.ONE_CALL
             facts = onnx_files.write(spec, aside, others)
             content = (aside / spec.file).read_bytes()
             files[spec.file] = {
                 "sha256": hashlib.sha256(content).hexdigest(),
                 "bytes": len(content),
-                "largest_error": shortened(verify.check_graph(reference, aside / spec.file), digits=3),
+                "largest_error": shortened(_checked(graph, aside / spec.file), digits=3),
                 **facts,
             }
         manifest = plan.whole(name, files)
         bundles.write_manifest(aside, manifest)
-        references = [reference for _, reference in plan.graphs]
-        used = {} if source.only_generates else verify.check_use(bundles.read(aside), references)
+        stored = [graph.stored for graph in plan.graphs]
+        used = {} if source.only_generates else verify.check_use(bundles.read(aside), stored)
         manifest["largest_errors_in_use"] = shortened(used, digits=3)
         bundles.write_manifest(aside, manifest)
         if packed:
@@ -85,16 +86,22 @@ def temporary_bundle(source: Source, with_flow: bool = True) -> Bundle:
     return bundles.parse(manifests.signed(manifest), NOWHERE, _OnDemand(plan.graphs))
 
 
+def _checked(graph: Planned, model: bytes | Path) -> float:
+    """The largest error of a file, its content or path; ExportMismatchError where it is too large."""
+    verify.check_graph(graph.own, verify.TorchGraph(graph.exact))
+    return verify.check_graph(graph.stored, Graph(model, graph.stored.file, SessionSettings()))
+
+
 class _OnDemand(Mapping[str, bytes]):
     """The content of files that nobody has written."""
 
-    def __init__(self, graphs: Sequence[tuple[GraphSpec, GraphSpec]]) -> None:
-        self._graphs = {spec.file: (spec, reference) for spec, reference in graphs}
+    def __init__(self, graphs: Sequence[Planned]) -> None:
+        self._graphs = {each.stored.file: each for each in graphs}
 
     def __getitem__(self, file: str) -> bytes:
-        spec, reference = self._graphs[file]
-        content = onnx_files.convert(spec).SerializeToString()
-        verify.check_graph(reference, content)
+        graph = self._graphs[file]
+        content = onnx_files.convert(graph.stored).SerializeToString()
+        _checked(graph, content)
         return content
 
     def __contains__(self, file: object) -> bool:
@@ -107,7 +114,7 @@ class _OnDemand(Mapping[str, bytes]):
         return len(self._graphs)
 
 
-def _replaceable(path: Path) -> Path:
+def replaceable(path: Path) -> Path:
     """The full path; ToolkitError where something other than a bundle would be replaced."""
     path = path.resolve()
     if not bundles.is_replaceable(path):

@@ -14,7 +14,7 @@ from export.upsampling import without_shuffling
 from training.autoencoders import AutoEncoder
 from training.blocks import Network, RepeatedConvolution, SelfAttention
 from training.flows import Flow
-from training.generators import Generator
+from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
 from training.losses import kl_divergence
 from training.options import SamplerOptions
 
@@ -37,7 +37,8 @@ class Cost:
 class GraphSpec:
     """One file of a bundle: its module, the names of its inputs and outputs, and example inputs.
 
-    scale: of rounding errors in its outputs, where something inside multiplies them; cost: where rows differ in it;
+    example: of times, weights and labels the least and the most that there are; scale: of rounding errors in its
+    outputs, where something inside multiplies them; cost: where rows differ in it;
     may_tie: rounding may decide between classes of a row, which then differs from torch's.
     """
 
@@ -64,7 +65,7 @@ def bundle_graphs(networks: Networks, sampler: SamplerOptions, reading: Posterio
     """The graphs of a bundle; sampler: how the flow draws where there is no generator."""
     autoencoder, flow = networks.autoencoder, networks.flow
     images, x = torch.rand(3, 1, 28, 28), torch.randn(3, *flow.latent_shape)
-    t, labels = torch.rand(3), torch.tensor([0, 1, flow.null_label])
+    t, labels = torch.tensor([0.0, 0.5, 1.0]), torch.tensor([0, 1, flow.null_label])
     encoded = ("latent", "kl") if autoencoder.variational else ("latent",)
     pixels = torch.randint(256, (3, 28, 28), dtype=torch.uint8)
     drawing = networks.generator or one_call_drawing(flow, autoencoder, sampler)
@@ -136,7 +137,11 @@ def generator_graph(generator: Generator) -> GraphSpec:
 
 def drawing_graph(drawing: nn.Module, latent_shape: tuple[int, ...], classes: int) -> GraphSpec:
     """generate.onnx, of what draws from noise, labels and guidance weights."""
-    example = torch.randn(3, *latent_shape), torch.tensor([0, 1, classes - 1]), 2 * torch.rand(3)
+    example = (
+        torch.randn(3, *latent_shape),
+        torch.tensor([0, 1, classes - 1]),
+        torch.tensor([LEAST_WEIGHT, 1.0, MOST_WEIGHT]),
+    )
     return GraphSpec("generate.onnx", Generate(drawing), ("noise", "label", "weight"), ("image",), example)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 import torch
@@ -30,12 +30,23 @@ GENERATOR_WEIGHTS = {"weights": [LEAST_WEIGHT, MOST_WEIGHT]}
 OF_STAGES = ("doubtful", "certain", "settled", "unsettled", "emphasis")  # of a PosteriorRule, as calibration names them
 
 
+class Planned(NamedTuple):
+    """A graph of networks as they will be stored, of these before their weights are rounded, and of torch's own.
+
+    The first two have no batch norms and no shuffled pixels; the second computes what the third does.
+    """
+
+    stored: GraphSpec
+    exact: GraphSpec
+    own: GraphSpec
+
+
 @dataclass(frozen=True)
 class Plan:
-    """A manifest without the files, and what they will be: each graph beside torch's own that it must match."""
+    """A manifest without the files, and what they will be."""
 
     manifest: Manifest
-    graphs: Sequence[tuple[GraphSpec, GraphSpec]]
+    graphs: Sequence[Planned]
 
     def whole(self, name: str, files: Manifest) -> Manifest:
         """The manifest of the bundle of this name, with what is said of its files."""
@@ -52,16 +63,16 @@ def plan_of(source: Source, defaults: SamplerOptions | None, storage: Storage, w
     if source.only_generates:
         return _generator_plan(source, defaults, storage)
     parts = sources.read(source, with_flow)
-    defaults = defaults or sources.drawn_by(parts.flow)
+    defaults = defaults or parts.sampler
     if parts.generator:
         check_weight(defaults.weight)
     networks = Networks(
         parts.autoencoder.network, parts.flow.network, parts.generator.network if parts.generator else None
     )
     description, reading = parts.flow.description, _reading(parts.flow.description)
-    plain = rounded(folded(networks), storage)
-    checked = networks if storage == "float32" else plain
-    specs, references = (bundle_graphs(each, defaults, reading) for each in (plain, checked))
+    plain = folded(networks)
+    versions = (bundle_graphs(each, defaults, reading) for each in (rounded(plain, storage), plain, networks))
+    graphs = [Planned(*each) for each in zip(*versions, strict=True)]
     counted = [each for each in (networks.autoencoder, networks.flow, networks.generator) if each is not None]
     manifest = {
         "dataset": _facts(source.dataset, description["prior"]),
@@ -81,15 +92,16 @@ def plan_of(source: Source, defaults: SamplerOptions | None, storage: Storage, w
         **({"generator": GENERATOR_WEIGHTS} if networks.generator else {}),
         "provenance": {**parts.provenance(), "versions": _versions()},
     }
-    return Plan(manifest, list(zip(specs, references, strict=True)))
+    return Plan(manifest, graphs)
 
 
 def _generator_plan(source: Source, defaults: SamplerOptions | None, storage: Storage) -> Plan:
     """A bundle that only generates."""
     checkpoint = checkpoints.load(source.generator_path, Generator)
-    network, defaults = checkpoint.network, defaults or sources.drawn_by(checkpoint)
+    network, defaults = checkpoint.network, defaults or sources.sampler_of(source)
     check_weight(defaults.weight)
-    plain = rounded_network(folded_network(network), storage)
+    plain = folded_network(network)
+    graph = Planned(*(generator_graph(each) for each in (rounded_network(plain, storage), plain, network)))
     classes = len(source.dataset.classes)
     trained = sources.provenance_of(source.generator_path, checkpoint)
     provenance = {name: trained[name] for name in ("sha256", "total_epochs", "teacher")}
@@ -103,8 +115,7 @@ def _generator_plan(source: Source, defaults: SamplerOptions | None, storage: St
         "generator": GENERATOR_WEIGHTS,
         "provenance": {"generator": provenance | before, "versions": _versions()},
     }
-    checked = network if storage == "float32" else plain
-    return Plan(manifest, [(generator_graph(plain), generator_graph(checked))])
+    return Plan(manifest, [graph])
 
 
 def _facts(dataset: Dataset, prior: list[float]) -> dict[str, Any]:

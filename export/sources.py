@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from training.calibration import UNCALIBRATED
 from training.checkpoints import Checkpoint, CheckpointError
 from training.flows import Flow
 from training.generators import Generator
-from training.options import DRAWING_WEIGHTS, SamplerOptions
+from training.options import SamplerOptions
 from training.paths import Version, flow_name, generator_name
 
 # What all trainings of a checkpoint have in common, and what they came to.
@@ -60,6 +60,11 @@ class Parts:
     autoencoder: Checkpoint[AutoEncoder]
     flow: Checkpoint[Flow]
     generator: Checkpoint[Generator] | None
+
+    @property
+    def sampler(self) -> SamplerOptions:
+        """How the model was finished to be drawn."""
+        return _drawn_by(self.flow, self.generator)
 
     def provenance(self) -> dict[str, Any]:
         """Where each part comes from, as the manifest says it."""
@@ -108,26 +113,30 @@ def read(source: Source, with_flow: bool) -> Parts:
 
 def sampler_of(source: Source) -> SamplerOptions:
     """How the model of a source was finished to be drawn; CheckpointError where there is none."""
-    if source.only_generates:
-        return drawn_by(checkpoints.load(source.generator_path, Generator))
-    return drawn_by(checkpoints.load(source.flow_path, Flow))
+    flow = None if source.only_generates else checkpoints.load(source.flow_path, Flow)
+    return _drawn_by(flow, generator_of(source))
 
 
-def drawn_by(checkpoint: Checkpoint[Any]) -> SamplerOptions:
-    """The sampler that a flow or a generator was finished with, or the default of those that were not."""
-    return SamplerOptions(**checkpoint.description.get("sampler", {}))
+def _drawn_by(flow: Checkpoint[Flow] | None, generator: Checkpoint[Generator] | None) -> SamplerOptions:
+    """The sampler that a flow was finished with, or the default, at the guidance weight of the generator beside it."""
+    of_flow, of_generator = (
+        SamplerOptions(**part.description.get("sampler", {})) if part else None for part in (flow, generator)
+    )
+    if of_flow is None or of_generator is None:
+        return of_flow or of_generator or SamplerOptions()
+    return replace(of_flow, weight=of_generator.weight)
 
 
 def _flow_of(source: Source, autoencoder: Checkpoint[AutoEncoder]) -> Checkpoint[Flow]:
     """The flow's checkpoint; CheckpointError where it learnt another encoder's latents, or with another decoder."""
     checkpoint = checkpoints.load(source.flow_path, Flow)
+    checkpoints.check_classes(checkpoint, source.flow_path, len(source.dataset.classes))
     if checkpoint.description["encoder_sha256"] != checkpoints.encoder_sha256(autoencoder.network):
         raise CheckpointError(
             f"{source.flow_path} was trained on latents of another encoder than {source.autoencoder_path} has: "
             "encode the data set again and train the flow on it"
         )
-    learnt_with_decoder = any(checkpoint.description.get(name) for name in DRAWING_WEIGHTS)
-    if learnt_with_decoder and checkpoint.description["last_epoch"] != autoencoder.description["last_epoch"]:
+    if checkpoints.drawn_with(checkpoint) not in (None, autoencoder.description.get("last_epoch")):
         raise CheckpointError(
             f"{source.flow_path} was finished with another decoder than {source.autoencoder_path} has: "
             "take both of one version"
@@ -140,6 +149,7 @@ def generator_of(source: Source) -> Checkpoint[Generator] | None:
     if not source.generator_path.is_file():
         return None
     checkpoint = checkpoints.load(source.generator_path, Generator)
+    checkpoints.check_classes(checkpoint, source.generator_path, len(source.dataset.classes))
     if source.only_generates:
         return checkpoint
     teacher = [paths.sha256(path) for path in (source.autoencoder_path, source.flow_path)]

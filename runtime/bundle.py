@@ -33,6 +33,11 @@ class Bundle(Facts):
     graphs: Mapping[str, bytes] = field(repr=False)
 
     @property
+    def only_generates(self) -> bool:
+        """Whether there is neither autoencoder nor flow, so nothing to classify or encode by."""
+        return self.reading is None
+
+    @property
     def classifier(self) -> BayesClassifier:
         """How it reads images; BundleError where it only generates."""
         if self.reading is None:

@@ -29,7 +29,8 @@ def written_aside(path: Path) -> Iterator[Path]:
         yield aside
         aside.replace(path)
     except OSError as error:
-        error.filename = str(path)  # which the caller knows
+        if error.filename in (None, str(aside)):
+            error.filename, error.filename2 = str(path), None  # which the caller knows
         raise
     finally:
         aside.unlink(missing_ok=True)

@@ -12,6 +12,8 @@ SIZE = 28
 _LEAST_CONTRAST = 24  # grey levels of 255 by which something drawn differs from its ground
 _MOST_GROUND = 0.5  # of the strongest stroke
 _FAR, _FITS = 6.0, 3  # times the median distance: four standard deviations of noise; fits of the ground's plane
+LARGEST = 560  # pixels a side of what is looked at: a mean over many of a photograph's has less noise
+_FEW = 112  # pixels a side of what is drawn, from which on no more are wanted
 _INSIDE = 0.998  # of all ink, from the first row to the last and from the first column to the last of what is drawn
 
 
@@ -27,17 +29,11 @@ class Framing:
     ground: float = 0.15
 
 
-def framed(grey: NDArray[np.uint8], dark_on_light: bool, framing: Framing) -> NDArray[np.uint8]:
-    """What is drawn in a grey picture (H, W) as uint8 (28, 28), black to white; empty where there is no contrast."""
-    paper, texture = _ground(grey.astype(np.float64))
-    ink = np.clip(paper - grey if dark_on_light else grey - paper, 0, None)
-    most = ink.max()
-    if most < _LEAST_CONTRAST:
+def framed(picture: Image.Image, dark_on_light: bool, framing: Framing) -> NDArray[np.uint8]:
+    """What is drawn in a grey picture as uint8 (28, 28), black to white; empty where there is no contrast."""
+    drawn = _drawn(_cut_out(picture, dark_on_light, framing), dark_on_light, framing)
+    if drawn is None:
         return np.zeros((SIZE, SIZE), np.uint8)
-    ground = min(max(framing.ground, texture / most), _MOST_GROUND)
-    ink = np.clip((ink / most - ground) / (1 - ground), 0, 1)
-    rows, columns = _inside(ink.sum(1)), _inside(ink.sum(0))
-    drawn = Image.fromarray((255 * ink[rows, columns]).round().astype(np.uint8))
     scale = framing.longest / max(drawn.size)
     width, height = (max(1, round(side * scale)) for side in drawn.size)
     small = np.asarray(drawn.resize((width, height), Image.Resampling.LANCZOS), np.float64)
@@ -48,6 +44,51 @@ def framed(grey: NDArray[np.uint8], dark_on_light: bool, framing: Framing) -> ND
     top, left = (_start(small.sum(axis), framing.by_mass) for axis in (1, 0))
     image[top : top + height, left : left + width] = small.round()
     return image
+
+
+def _cut_out(picture: Image.Image, dark_on_light: bool, framing: Framing) -> Image.Image:
+    """A picture of at most LARGEST pixels a side: all of it or, where what is drawn has few, the part with that."""
+    shrunk = max(1.0, max(picture.size) / LARGEST)
+    ink = _ink(_shrunk(picture), dark_on_light, framing) if shrunk > 1 else None
+    if ink is not None:
+        rows, columns = _place(ink)
+        side = max(rows.stop - rows.start, columns.stop - columns.start)
+        if side < _FEW:
+            box = (columns.start - side, rows.start - side, columns.stop + side, rows.stop + side)
+            inside = np.clip(np.multiply(shrunk, box).round(), 0, np.tile(picture.size, 2)).astype(int)
+            picture = picture.crop(tuple(inside.tolist()))
+    return _shrunk(picture)
+
+
+def _shrunk(picture: Image.Image) -> Image.Image:
+    """A picture of at most LARGEST pixels a side."""
+    small = picture.copy()
+    small.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
+    return small
+
+
+def _drawn(picture: Image.Image, dark_on_light: bool, framing: Framing) -> Image.Image | None:
+    """What is drawn, white on black, without what is around it; None where there is no contrast."""
+    ink = _ink(picture, dark_on_light, framing)
+    return None if ink is None else Image.fromarray((255 * ink[_place(ink)]).round().astype(np.uint8))
+
+
+def _ink(picture: Image.Image, dark_on_light: bool, framing: Framing) -> NDArray[np.float64] | None:
+    """How much is drawn at each pixel, 0 to 1, (H, W); None where there is no contrast."""
+    grey = np.asarray(picture, np.float64)
+    paper, texture = _ground(grey)
+    ink = np.clip(paper - grey if dark_on_light else grey - paper, 0, None)
+    most = ink.max()
+    if most < _LEAST_CONTRAST:
+        return None
+    ground = min(max(framing.ground, texture / most), _MOST_GROUND)
+    found: NDArray[np.float64] = np.clip((ink / most - ground) / (1 - ground), 0, 1)
+    return found
+
+
+def _place(ink: NDArray[np.float64]) -> tuple[slice, slice]:
+    """The rows and columns in which what is drawn lies."""
+    return _inside(ink.sum(1)), _inside(ink.sum(0))
 
 
 def _ground(grey: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:

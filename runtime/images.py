@@ -27,7 +27,6 @@ Invert = Literal["auto", "yes", "no"]
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535
-_LARGEST = 560  # pixels a side of what is looked at: a mean over many of a photograph's has less noise
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # those that pillow reads by itself
 PIXELS_PER_SCALE = 100  # a cell of scale 1 has 100 pixels a side, an inch of a common screen
 GAP = 0.05  # of a cell
@@ -51,8 +50,7 @@ def read_picture(path: Path | str, invert: Invert = "auto", framing: Framing | N
     border = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
     inverted = invert == "yes" or (invert == "auto" and border > 127)
     if framing is not None and picture.size != (IMAGE_SIZE, IMAGE_SIZE):
-        picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
-        found = framed(np.asarray(picture), inverted, framing)
+        found = framed(picture, inverted, framing)
         is_empty = not found.any()
     else:
         pixels = np.array(_squared(picture, round(border)), np.uint8)

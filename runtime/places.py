@@ -29,7 +29,7 @@ def names_within(root: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith("."))  # as those are that are still being written
 
 
-def is_name(name: str | Path) -> bool:
+def is_bare_name(name: str | Path) -> bool:
     """Whether this may be a bundle's name, rather than a path."""
     return os.path.basename(name) == str(name) and str(name) not in ("", ".", "..")  # noqa: PTH119 - keeps a last "/"
 
@@ -50,7 +50,7 @@ def locate(name: str | Path) -> Path:
     """
     if is_packed(name) and os.path.isfile(name):  # noqa: PTH113
         return Path(name)
-    by_name, by_path = within(SHIPPED, name) if is_name(name) else None, within(Path(), name)
+    by_name, by_path = within(SHIPPED, name) if is_bare_name(name) else None, within(Path(), name)
     found = by_path or by_name if isinstance(name, Path) else by_name or by_path
     if found is None:
         raise BundleError(

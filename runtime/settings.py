@@ -72,7 +72,7 @@ def way_of(
     defaults = bundle.defaults
     given = {"sampler": sampler, "guidance_start": guidance_start, "diffusion": diffusion, "steps": steps}
     chosen = one_of("sampler", sampling.choose(given, defaults.sampler, defaults.solver), sampling.SAMPLERS)
-    if bundle.reading is None and chosen != sampling.FEW:
+    if bundle.only_generates and chosen != sampling.FEW:
         raise ValueError(f"the bundle {bundle.name} only generates, by sampler {sampling.FEW}, which has no steps")
     least, most = 0.0, sampling.MAX_WEIGHT
     if chosen == sampling.FEW:

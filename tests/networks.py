@@ -7,6 +7,7 @@ import torch
 from export.graphs import bundle_graphs
 from export.one_call import PosteriorRule
 from runtime.bayes import DenoisingBank
+from runtime.sessions import Graph, SessionSettings
 from training.flows import Flow
 from training.options import SamplerOptions
 
@@ -34,3 +35,8 @@ def graphs(networks):
     return bundle_graphs(
         networks, SamplerOptions(steps=2, guidance_start=0.5), SIEVED if networks.flow.sieve else READING
     )
+
+
+def session(spec, model):
+    """What runs the file of a graph, its content or path."""
+    return Graph(model, spec.file, SessionSettings())

@@ -69,9 +69,9 @@ def calibrate(
     z, y, p = latents.numpy(), labels.numpy(), np.array(prior)
     few = max(1, COMPARED // (len(prior) * z[0].size))
     fitted = slice(few if len(z) > 2 * few else 0, few + FITTED_ROWS // len(prior))
-    bank = fit_bank(flow, latents[fitted], labels[fitted], prior, pairs, track)
+    errors = errors_of(flow, latents[fitted], plain_bank(pairs), len(prior), track)
+    bank = fit_bank(errors, labels[fitted], prior)
     scorer = _scorer(flow, len(prior), bank)
-    errors = _in_pieces(scorer.denoising_errors, z[fitted], track, "stages")
     reading = StagedReading(errors, np.array(bank.weights), p, _sieved(flow, latents[fitted]))
     stages = choose_stages(reading, y[fitted])
     certain, share = doubtful(reading.posterior(stages))
@@ -113,13 +113,14 @@ def choose_rule(correct: dict[Rule, NDArray[np.bool_]]) -> Rule:
     return best
 
 
-def fit_bank(
-    flow: Flow, latents: Tensor, labels: Tensor, prior: list[float], pairs: int, track: Tracker = untracked
-) -> DenoisingBank:
-    """The bank of so many pairs whose weights are fitted to standardised latents (N, C, 7, 7) and labels (N,)."""
-    bank = plain_bank(pairs)
-    scorer = _scorer(flow, len(prior), bank)
-    errors = _in_pieces(scorer.denoising_errors, latents.numpy(), track, "denoising")
+def errors_of(flow: Flow, latents: Tensor, bank: DenoisingBank, classes: int, track: Tracker = untracked) -> Floats:
+    """Errors (N, K, classes) of standardised latents (N, C, 7, 7) for a bank's K pairs, whatever their weights."""
+    return _in_pieces(_scorer(flow, classes, bank).denoising_errors, latents.numpy(), track, "denoising")
+
+
+def fit_bank(errors: Floats, labels: Tensor, prior: list[float]) -> DenoisingBank:
+    """The plain bank with weights fitted to its pairs' errors (N, K, C) of latents with these labels (N,)."""
+    bank = plain_bank(errors.shape[1])
     weights = fit_weights(errors, labels.numpy(), np.array(prior), np.array(bank.times))
     return replace(bank, weights=tuple(weights.tolist()))
 
@@ -143,17 +144,8 @@ def _temperature_of(bank: DenoisingBank, size: int) -> float:
     return float(np.clip(ratio, LEAST_TEMPERATURE, MOST_TEMPERATURE))
 
 
-def rivals(
-    flow: Flow,
-    latents: Tensor,
-    labels: Tensor,
-    prior: list[float],
-    bank: DenoisingBank,
-    count: int,
-    track: Tracker = untracked,
-) -> Tensor:
-    """For each class itself and the classes that it is most often taken for, on validation data: int64 (C, count)."""
-    errors = _in_pieces(_scorer(flow, len(prior), bank).denoising_errors, latents.numpy(), track, "denoising")
+def rivals(errors: Floats, labels: Tensor, prior: list[float], bank: DenoisingBank, count: int) -> Tensor:
+    """For each class itself and those it is most often taken for, by a bank's errors (N, K, C): int64 (C, count)."""
     posterior = bayes.posterior(bayes.denoising_scores(errors, np.array(bank.weights)), np.array(prior))
     taken_for = np.zeros((len(prior), len(prior)))
     np.add.at(taken_for, labels.numpy(), posterior)

@@ -22,6 +22,7 @@ from training.blocks import Network
 from training.classifiers import Classifier
 from training.flows import Flow
 from training.generators import Generator
+from training.options import DRAWING_WEIGHTS
 from training.paths import checkpoint_path, log_path
 
 FORMAT = 1
@@ -117,6 +118,21 @@ def goes_on_from(other: str, model: str, name: str) -> bool:
     while found and found != first:
         found = found.get("before", {})
     return found == first
+
+
+def check_classes(checkpoint: Checkpoint[Any], path: Path, count: int) -> None:
+    """CheckpointError where a flow, a generator or a classifier of so many classes is needed and this is none."""
+    found = checkpoint.arguments.get("classes")
+    if found != count:
+        raise CheckpointError(f"{path} is of {found} classes, where there are {count}")
+
+
+def drawn_with(flow: Checkpoint[Flow]) -> Any:
+    """What the last epoch came to in which a flow drew, as the decoder that then learnt, too, says it; None: never."""
+    told = flow.description
+    while told and not any(told.get(name) for name in DRAWING_WEIGHTS):
+        told = told.get("before", {})
+    return told.get("last_epoch")
 
 
 def constructor_arguments(network: type[nn.Module]) -> dict[str, inspect.Parameter]:

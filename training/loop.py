@@ -79,9 +79,9 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
         kept = {"epoch": epoch, "best": [best.loss, best.epoch], "optimiser": optimiser.state_dict()}
         return {**kept, "states": states}
 
+    order = EpochBatches(job.data, options)  # which may refuse, before a snapshot of another run is lost
     if state is None:
         run.begin(progress(0))
-    order = EpochBatches(job.data, options)
     for epoch in range(done, options.total_epochs):
         if options.patience and epoch - best.epoch >= options.patience:
             run.report(f"no better validation loss since epoch {best.epoch}: stopping")

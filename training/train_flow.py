@@ -187,9 +187,10 @@ def _posterior(
     """How badly the flow's posterior reads classes; not fresh: a state follows, with weights and rivals."""
     bank, rivals = calibration.plain_bank(objective.pairs), torch.zeros(len(frequencies), 1, dtype=torch.int64)
     if fresh:
-        chosen = _standardised(flow, encoded.parts["validation"])
-        bank = calibration.fit_bank(flow, *chosen, frequencies, objective.pairs, task.track)
-        rivals = calibration.rivals(flow, *chosen, frequencies, bank, RIVALS, task.track)
+        z, labels = _standardised(flow, encoded.parts["validation"])
+        errors = calibration.errors_of(flow, z, bank, len(frequencies), task.track)
+        bank = calibration.fit_bank(errors, labels, frequencies)
+        rivals = calibration.rivals(errors, labels, frequencies, bank, RIVALS)
     return PosteriorLoss(bank, rivals, frequencies, flow.latent_shape, task.options.device)
 
 

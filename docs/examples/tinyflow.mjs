@@ -34,7 +34,7 @@ export function noise(seed, first, count, size) {
 }
 
 /** Images of labels, 784 grey levels each, by a session of generate.onnx. shape: manifest.latent_shape. Which classes
- * there are only the manifest knows: the number that follows the last one stands for any. */
+ * there are only the manifest knows: where a flow draws, the number that follows the last one stands for any. */
 export async function generate(ort, session, shape, labels, { seed = 0, weight, first = 0 }) {
   if (!(weight >= 0)) throw new RangeError(`weight is a number from 0, not ${weight}: manifest.defaults.weight, say`);
   if (BigInt(seed) < 0n || BigInt(seed) > MASK) throw new RangeError(`seed is from 0 to 2^64 - 1, not ${seed}`);

@@ -27,8 +27,7 @@ def test_the_ladder_is_drawn_of_all_bundles(tmp_path, monkeypatch):
 def test_a_packed_bundle_has_the_size_of_its_file(tmp_path):
     graph = {"generate.onnx": {"bytes": 100 << 10}}
     found = [
-        {"folder": folder, "bytes": 64 << 10, "files": graph, "measured": {"fidelity": 0.9}}
-        for folder in ("a", "a.tar.xz")
+        {"path": path, "bytes": 64 << 10, "files": graph, "measured": {"fidelity": 0.9}} for path in ("a", "a.tar.xz")
     ]
     assert plots._points(found, "bytes", "fidelity", "generate") == [(100, 0.9), (64, 0.9)]
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import runtime
+from commands import train
 from commands.export import export
 from commands.models import Choice, opened
 from evaluation.accuracy import measure_accuracy
@@ -16,6 +17,7 @@ from export.bundles import export_bundle
 from export.sources import Source
 from runtime import bundle as bundles
 from runtime.datasets import LabelledImages, find, load, read_idx
+from runtime.errors import ToolkitError
 from tests.make_data import write_idx
 from tests.recipes import COMPACT, FAST, NANO, SHARING, TINY, run
 from training import checkpoints, paths, tensor_files
@@ -23,6 +25,7 @@ from training.autoencoders import AutoEncoder
 from training.checkpoints import Checkpoint, CheckpointError
 from training.classifiers import Classifier
 from training.flows import Flow
+from training.options import DRAWING_WEIGHTS, Options
 from training.runs import Run
 from training.sieve import Sieve
 
@@ -153,6 +156,36 @@ def test_finishing_resumes_bit_for_bit(folder, root, monkeypatch):
         assert all(torch.equal(found[name], before[name]) for name in before)
 
 
+def test_what_can_never_be_exported_is_refused_before_anything_is_trained(folder, root):
+    (folder / "models_onnx" / "MNIST").mkdir(parents=True)
+    (folder / "models_onnx" / "MNIST" / "notes.txt").write_text("mine")
+    with pytest.raises(ToolkitError, match="left as it is"):
+        run(root, promote=True)
+    assert not (folder / "checkpoints").exists()
+
+
+def test_a_flow_of_other_classes_is_refused(promoted, root):
+    text = COMPACT.replace('"MNIST"\nsize = "compact"', '"EMNIST"\nsplit = "balanced"')
+    (promoted / "other.toml").write_text(text)
+    with pytest.raises(CheckpointError, match=r"MNIST.main.vae-flow\.safetensors is of 10 classes, where there are 47"):
+        run(root, promote=False, name="other")
+    for each in (promoted / "checkpoints/MNIST/main").iterdir():
+        target = promoted / "checkpoints/EMNIST-balanced/main" / each.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(each, target)
+    with pytest.raises(CheckpointError, match="of 10 classes, where there are 47"):
+        export_bundle(Source(find("EMNIST"), "vae"), promoted / "b")
+
+
+def test_a_damaged_bundle_can_be_exported_anew(promoted, capsys):
+    path = promoted / "models_onnx" / "MNIST" / "manifest.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"steps": 3', '"steps": 4', 1))
+    export(Choice(find("MNIST")), None, {}, "int8")
+    assert bundles.read(path.parent).defaults.steps == 3
+    assert "MNIST" in capsys.readouterr().err
+
+
 def test_a_finished_flow_wants_its_own_decoder(promoted, root):
     source = Source(find("MNIST"), "vae")
     finished = checkpoints.load(source.autoencoder_path, AutoEncoder)
@@ -160,6 +193,14 @@ def test_a_finished_flow_wants_its_own_decoder(promoted, root):
     checkpoints.save(other, source.autoencoder_path)
     with pytest.raises(CheckpointError, match="another decoder"):
         export_bundle(source, promoted / "b")
+    flow = checkpoints.load(source.flow_path, Flow)
+    told = {**flow.description, **dict.fromkeys(DRAWING_WEIGHTS, 0.0), "before": flow.description}
+    checkpoints.save(Checkpoint(flow.network, flow.arguments, told), source.flow_path)  # as if tuned since
+    with pytest.raises(CheckpointError, match="another decoder"):
+        export_bundle(source, promoted / "b")
+    training = train.Training(find("MNIST"), root, "flow", Options(), autoencoder="vae")
+    with pytest.raises(ToolkitError, match=r"another decoder than .*main.vae\.safetensors"):
+        train._check_fits_main(training, source.flow_path)
 
 
 @pytest.mark.parametrize("split", ["byclass", "bymerge"])

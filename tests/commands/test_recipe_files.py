@@ -57,6 +57,15 @@ seed = 7
     assert found["export"].items() >= (last["sampler"] | {"weight": 1.5, "diffusion": 0.5}).items()
 
 
+def test_the_diffusion_is_not_another_solvers(folder):
+    (folder / "tiny.toml").write_text(
+        TINY.replace("weight = 1.2", 'sampler = "sde"\ndiffusion = 0.7').replace("diffusion = 0.5", 'sampler = "ode"')
+    )
+    found = recipe_files.read("tiny")
+    assert found["flow_stages"][1]["sampler"]["diffusion"] == 0.7
+    assert found["export"]["diffusion"] is None
+
+
 def test_unknown_recipes_list_the_known(folder):
     with pytest.raises(click.UsageError, match="tiny"):
         recipe.run_recipe("huge", folder, None, torch.device("cpu"), 0, True)
@@ -103,6 +112,12 @@ STAGE = "[[flow_stages]]\nname = 'more'\ntotal_epochs = 1\n"
         (AUTOENCODER, "", "has classifier, flow, flow_stages without autoencoder"),
         ("pairs = 3", "pears = 3", "flow_stages: number 1: has 'pears'"),
         ("pairs = 3", "rounds = 0", "flow_stages: number 1: rounds: 0 is not"),
+        ("pairs = 3", "rounds = 101", "flow_stages: number 1: rounds: 101 is not"),
+        (
+            "pairs = 3",
+            "rounds = 2\nseed = 18446744073709551615",
+            "flow_stages: a seed, counted up by rounds, is beyond",
+        ),
         ('name = "tuning"', "", "flow_stages: number 1: lacks name"),
         ("weight = 1.2", "wait = 1.2", "flow_stages: number 2: sampler: has 'wait'"),
         ("[[generator_stages]]", "[generator_stages]", "generator_stages: is no list"),

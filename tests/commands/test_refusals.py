@@ -56,6 +56,8 @@ WRONG = [
     "classify a.png --rule guess",
     "classify a.png --invert maybe",
     "test --rule guess",
+    "test --root ''",
+    "classify ''",
     "test --num-workers -1",
     "test-reconstruction --output a.npz",
     "nonsense",

@@ -8,16 +8,17 @@ import pytest
 import torch
 
 import runtime
+from export import graphs as export_graphs
 from export import onnx_files, verify
 from export.bundles import export_bundle
-from export.graphs import GraphSpec, Networks, fold_batch_norms, folded
+from export.graphs import GraphSpec, Networks, fold_batch_norms, folded, folded_network
 from export.sources import sampler_of
 from export.upsampling import without_shuffling
 from runtime import bundle as bundles
 from runtime import manifests
 from runtime.errors import BundleError, ToolkitError
 from tests.gaussian import gaussian_flow, save_checkpoints, save_generator
-from tests.networks import graphs, trained_like
+from tests.networks import graphs, session, trained_like
 from training import checkpoints, paths
 from training.autoencoders import AutoEncoder, VarAutoEncoder
 from training.blocks import Retouching
@@ -38,7 +39,7 @@ def test_graphs_match_torch_at_every_batch_size(tmp_path, kind, shape, flow):
     networks = Networks(trained_like(kind(**shape)), trained_like(Flow(**flow)))
     for spec, reference in zip(graphs(folded(networks)), graphs(networks), strict=True):
         onnx_files.write(spec, tmp_path)
-        assert verify.check_graph(reference, (tmp_path / spec.file).read_bytes()) <= 1e-3
+        assert verify.check_graph(reference, session(reference, (tmp_path / spec.file).read_bytes())) <= 1e-3
 
 
 def test_norms_that_share_a_convolution_become_factors_and_shifts():
@@ -105,10 +106,10 @@ def test_few_rows_may_be_tied(tmp_path, monkeypatch, ties, passes):
     onnx_files.write(ours, tmp_path)
     content = (tmp_path / "x.onnx").read_bytes()
     if passes:
-        assert verify.check_graph(torchs, content) == 0
+        assert verify.check_graph(torchs, session(torchs, content)) == 0
     else:
         with pytest.raises(verify.ExportMismatchError, match="above"):
-            verify.check_graph(torchs, content)
+            verify.check_graph(torchs, session(torchs, content))
 
 
 def test_a_graph_that_differs_is_refused(tmp_path):
@@ -118,7 +119,35 @@ def test_a_graph_that_differs_is_refused(tmp_path):
     with torch.no_grad():
         next(spec.module.autoencoder.decoder.parameters()).add_(0.01)
     with pytest.raises(verify.ExportMismatchError, match=r"decoder\.onnx"):
-        verify.check_graph(spec, (tmp_path / spec.file).read_bytes())
+        verify.check_graph(spec, session(spec, (tmp_path / spec.file).read_bytes()))
+
+
+def test_images_are_compared_at_all_guidance_weights_that_there_are():
+    networks = Networks(trained_like(AutoEncoder()), gaussian_flow())
+    spec = next(spec for spec in graphs(networks) if "weight" in spec.inputs)
+    own, compared = verify.TorchGraph(spec), []
+
+    def graph(*inputs):
+        compared.extend(inputs[-1])
+        return own(*inputs)
+
+    assert verify.check_graph(spec, graph) == 0
+    assert (min(compared), max(compared)) == (0.5, 3)
+    assert any(1.2 < weight < 2.4 for weight in compared)
+
+
+@pytest.mark.parametrize("storage", ["float32", "int8"])
+def test_networks_that_are_folded_wrongly_are_refused(tmp_path, source, monkeypatch, storage):
+    def wrong(network):
+        right = folded_network(network)
+        with torch.no_grad():
+            next(right.decoder.parameters()).add_(0.01)
+        return right
+
+    monkeypatch.setattr(export_graphs, "folded_network", wrong)
+    with pytest.raises(verify.ExportMismatchError, match="image"):
+        export_bundle(source, tmp_path / "bundle", SamplerOptions(steps=2), storage=storage)
+    assert not (tmp_path / "bundle").exists()
 
 
 @pytest.fixture
@@ -152,6 +181,17 @@ def test_images_are_drawn_as_the_flow_was_finished_unless_told_otherwise(tmp_pat
     export_bundle(source, tmp_path / "bundle")
     defaults = bundles.read(tmp_path / "bundle").defaults
     assert (defaults.steps, defaults.weight, defaults.guidance_start) == (3, 1.7, 0.25)
+
+
+def test_a_generator_beside_a_flow_draws_at_its_own_weight(tmp_path, source):
+    save_generator(source)
+    generator = checkpoints.load(source.generator_path, Generator)
+    description = {**generator.description, "sampler": asdict(SamplerOptions(steps=9, weight=2.2))}
+    checkpoints.save(Checkpoint(generator.network, generator.arguments, description), source.generator_path)
+    assert sampler_of(source) == SamplerOptions(weight=2.2)
+    export_bundle(source, tmp_path / "bundle")
+    defaults = bundles.read(tmp_path / "bundle").defaults
+    assert (defaults.sampler, defaults.steps, defaults.weight) == ("few", SamplerOptions().steps, 2.2)
 
 
 def test_folders_of_other_things_are_left_alone(tmp_path, source):

@@ -14,7 +14,7 @@ from export.one_call import ReadOnce
 from runtime import bayes
 from runtime.bayes import DenoisingBank
 from runtime.sessions import Graph, SessionSettings
-from tests.networks import READING, SIEVED, trained_like
+from tests.networks import READING, SIEVED, session, trained_like
 from training.autoencoders import VarAutoEncoder
 from training.flows import Flow
 from training.options import SamplerOptions
@@ -55,7 +55,7 @@ def test_dropped_classes_stay_out_however_many_pairs_follow(tmp_path):
     whole = ReadOnce(networks.autoencoder, networks.flow, replace(MANY, stages=tuple((k, 10) for k in range(12))))
     torch.testing.assert_close(spec.cost.once(images).gather(1, kept), whole(images).gather(1, kept))
     onnx_files.write(spec, tmp_path)
-    assert verify.check_graph(spec, (tmp_path / spec.file).read_bytes()) <= 1e-3
+    assert verify.check_graph(spec, session(spec, (tmp_path / spec.file).read_bytes())) <= 1e-3
 
 
 @torch.no_grad()
@@ -73,7 +73,7 @@ def test_of_an_image_that_the_first_pair_settles_no_more_is_asked(tmp_path):
     specs = {spec.file: spec for spec in bundle_graphs(networks, SamplerOptions(steps=2), reading)}
     spec = specs["classify.onnx"]
     facts = onnx_files.write(spec, tmp_path)
-    assert verify.check_graph(spec, (tmp_path / spec.file).read_bytes()) <= 1e-3
+    assert verify.check_graph(spec, session(spec, (tmp_path / spec.file).read_bytes())) <= 1e-3
     least, more = facts["multiply_adds_at_least"], 4 * (facts["multiply_adds"] - facts["multiply_adds_at_least"])
     of_first = least - onnx_files.write(specs["encoder.onnx"], tmp_path)["multiply_adds"]
     assert more == pytest.approx(of_first * 3 / 10, rel=0.1)  # classes

@@ -7,7 +7,7 @@ from export import onnx_files, verify
 from export.graphs import Networks, fold_batch_norms, folded
 from export.storage import rounded, rounded_network
 from runtime import manifests
-from tests.networks import graphs, trained_like
+from tests.networks import graphs, session, trained_like
 from training.autoencoders import VarAutoEncoder
 from training.flows import Flow
 from training.generators import Generator
@@ -19,7 +19,7 @@ def size_of_graphs(folder, storage):
     networks = Networks(trained_like(VarAutoEncoder()), trained_like(Flow()), trained_like(Generator()))
     for spec in graphs(rounded(folded(networks), storage)):
         onnx_files.write(spec, folder)
-        assert verify.check_graph(spec, (folder / spec.file).read_bytes()) <= 1e-3
+        assert verify.check_graph(spec, session(spec, (folder / spec.file).read_bytes())) <= 1e-3
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
@@ -59,4 +59,4 @@ def test_weights_are_stored_once_beside_the_graphs_of_one_call(tmp_path, storage
         facts = onnx_files.write(spec, tmp_path, manifests.ONE_CALL)
         assert facts == {**alone, "weights_in": facts["weights_in"]}
         assert (tmp_path / spec.file).stat().st_size < 0.5 * whole
-        assert verify.check_graph(spec, tmp_path / spec.file) <= 1e-3
+        assert verify.check_graph(spec, session(spec, tmp_path / spec.file)) <= 1e-3

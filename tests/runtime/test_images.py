@@ -134,6 +134,16 @@ def test_specks_that_are_too_small_are_nothing(tmp_path, framing):
         pictures.read_picture(save(specks, tmp_path / "a.png"), framing=framing)
 
 
+def test_what_is_small_in_a_large_picture_is_seen_as_well(tmp_path):
+    framing, drawn = find("MNIST").framing, np.zeros((20, 20), np.uint8)
+    drawn[2:18, 9:11] = drawn[8:10, 2:18] = drawn[14:16, 4:9] = 255
+    wanted = pictures.read_picture(save(np.pad(drawn, 10), tmp_path / "a.png"), framing=framing)
+    large = np.zeros((3001, 2500), np.uint8)
+    large[2700:2720, 70:90] = drawn
+    found = pictures.read_picture(save(large, tmp_path / "b.png"), framing=framing)
+    assert np.abs(found.astype(int) - wanted).max() <= 2
+
+
 @pytest.mark.parametrize("shape", [(1, 400), (400, 1), (2, 2)])
 def test_odd_shapes_can_be_framed(tmp_path, shape):
     drawn = np.zeros(shape, np.uint8)

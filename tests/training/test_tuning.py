@@ -66,7 +66,9 @@ def test_rivals_are_a_class_and_those_it_is_taken_for():
     flow = flow_of()
     labels = torch.arange(30) % CLASSES
     latents = torch.randn(30, *flow.latent_shape)
-    found = calibration.rivals(flow, latents, labels, [1 / CLASSES] * CLASSES, calibration.plain_bank(4), 2)
+    bank = calibration.plain_bank(4)
+    errors = calibration.errors_of(flow, latents, bank, CLASSES)
+    found = calibration.rivals(errors, labels, [1 / CLASSES] * CLASSES, bank, 2)
     assert found.shape == (CLASSES, 2)
     assert found[:, 0].tolist() == [0, 1, 2]
     assert all(len(set(row)) == 2 for row in found.tolist())

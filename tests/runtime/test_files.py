@@ -1,0 +1,30 @@
+"""Files written whole or not at all."""
+
+import pytest
+
+from runtime.files import written_aside
+
+
+def test_what_fails_leaves_the_file_as_it_was(tmp_path):
+    path = tmp_path / "page.txt"
+    path.write_text("before")
+
+    def interrupted():
+        with written_aside(path) as aside:
+            aside.write_text("after")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_names_the_file_that_it_is_of(tmp_path):
+    path, other = tmp_path / "nowhere" / "page.txt", tmp_path / "other.txt"
+    with pytest.raises(FileNotFoundError) as caught, written_aside(path) as aside:
+        aside.write_text("after")
+    assert caught.value.filename == str(path)
+    with pytest.raises(FileNotFoundError) as caught, written_aside(tmp_path / "page.txt"):
+        other.read_text()
+    assert caught.value.filename == str(other)

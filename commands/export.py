@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from runtime.datasets import Dataset
 from runtime.errors import BundleError
 from runtime.manifests import GENERATE
 from runtime.places import SUFFIX
-from training.options import SamplerOptions
+from training.options import SamplerOptions, changed
 
 
 def export(choice: Choice, output: Path | None, settings: Mapping[str, Any], storage: Storage) -> str:
@@ -34,8 +34,7 @@ def export(choice: Choice, output: Path | None, settings: Mapping[str, Any], sto
     if source.only_generates and chosen.keys() - {"weight"}:
         flag = next(iter(chosen.keys() - {"weight"})).replace("_", "-")
         raise click.UsageError(f"--{flag} is of a flow's solver, and {source.generator_path} is a generator alone.")
-    own = {"diffusion": None} if "sampler" in chosen else {}  # that of the solver it was finished with is not another's
-    sampler = replace(sampler_of(source), **{**own, **chosen})
+    sampler = SamplerOptions(**changed(asdict(sampler_of(source)), chosen))
     check_solver(vars(sampler))
     if "weight" in chosen and sources.generator_of(source) is not None:
         networks.check_weight(sampler.weight)

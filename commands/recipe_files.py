@@ -25,6 +25,7 @@ from training.autoencoders import AUTOENCODERS
 from training.classifiers import Classifier
 from training.flows import Flow
 from training.generators import Generator, check_weight
+from training.options import changed
 from training.paths import CLASSIFIER, KINDS
 
 FOLDER = Path(__file__).resolve().parent.parent / "training" / "recipes"
@@ -155,14 +156,8 @@ def _complete_samplers(recipe: dict[str, Any]) -> None:
     """Fill in what samplers leave out, from one training to the next and to the export."""
     way = training.SAMPLER
     for _, table in _with_sampler(recipe):
-        way = table["sampler"] = _changed(way, table.get("sampler", {}))
-    recipe["export"] = _changed(way, recipe["export"])
-
-
-def _changed(way: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """A sampler with what is given instead; the diffusion is not another solver's."""
-    own = {"diffusion": None} if given.get("sampler", way["sampler"]) != way["sampler"] else {}
-    return {**way, **own, **given}
+        way = table["sampler"] = changed(way, table.get("sampler", {}))
+    recipe["export"] = changed(way, recipe["export"])
 
 
 def _with_sampler(recipe: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -12,7 +12,7 @@ SIZE = 28
 _LEAST_CONTRAST = 24  # grey levels of 255 by which something drawn differs from its ground
 _MOST_GROUND = 0.5  # of the strongest stroke
 _FAR, _FITS = 6.0, 3  # times the median distance: four standard deviations of noise; fits of the ground's plane
-LARGEST = 560  # pixels a side of what is looked at: a mean over many of a photograph's has less noise
+_LARGEST = 560  # pixels a side of what is looked at: a mean over many of a photograph's has less noise
 _FEW = 112  # pixels a side of what is drawn, from which on no more are wanted
 _INSIDE = 0.998  # of all ink, from the first row to the last and from the first column to the last of what is drawn
 
@@ -31,9 +31,10 @@ class Framing:
 
 def framed(picture: Image.Image, dark_on_light: bool, framing: Framing) -> NDArray[np.uint8]:
     """What is drawn in a grey picture as uint8 (28, 28), black to white; empty where there is no contrast."""
-    drawn = _drawn(_cut_out(picture, dark_on_light, framing), dark_on_light, framing)
-    if drawn is None:
+    ink = _ink_of(picture, dark_on_light, framing)
+    if ink is None:
         return np.zeros((SIZE, SIZE), np.uint8)
+    drawn = Image.fromarray((255 * ink[_place(ink)]).round().astype(np.uint8))
     scale = framing.longest / max(drawn.size)
     width, height = (max(1, round(side * scale)) for side in drawn.size)
     small = np.asarray(drawn.resize((width, height), Image.Resampling.LANCZOS), np.float64)
@@ -46,31 +47,29 @@ def framed(picture: Image.Image, dark_on_light: bool, framing: Framing) -> NDArr
     return image
 
 
-def _cut_out(picture: Image.Image, dark_on_light: bool, framing: Framing) -> Image.Image:
-    """A picture of at most LARGEST pixels a side: all of it or, where what is drawn has few, the part with that."""
-    shrunk = max(1.0, max(picture.size) / LARGEST)
-    ink = _ink(_shrunk(picture), dark_on_light, framing) if shrunk > 1 else None
-    if ink is not None:
-        rows, columns = _place(ink)
-        side = max(rows.stop - rows.start, columns.stop - columns.start)
-        if side < _FEW:
-            box = (columns.start - side, rows.start - side, columns.stop + side, rows.stop + side)
-            inside = np.clip(np.multiply(shrunk, box).round(), 0, np.tile(picture.size, 2)).astype(int)
-            picture = picture.crop(tuple(inside.tolist()))
-    return _shrunk(picture)
+def _ink_of(picture: Image.Image, dark_on_light: bool, framing: Framing) -> NDArray[np.float64] | None:
+    """The ink of a picture that is shrunk or, where what is drawn would have few pixels, of the part with that."""
+    small = _shrunk(picture)
+    ink = _ink(small, dark_on_light, framing)
+    if ink is None or small.size == picture.size:
+        return ink
+    rows, columns = _place(ink)
+    side = max(rows.stop - rows.start, columns.stop - columns.start)
+    if side >= _FEW:
+        return ink
+    box = (columns.start - side, rows.start - side, columns.stop + side, rows.stop + side)
+    shrunk = max(picture.size) / max(small.size)
+    left, top, right, bottom = (
+        np.clip(np.multiply(shrunk, box).round(), 0, np.tile(picture.size, 2)).astype(int).tolist()
+    )
+    return _ink(_shrunk(picture.crop((left, top, right, bottom))), dark_on_light, framing)
 
 
 def _shrunk(picture: Image.Image) -> Image.Image:
-    """A picture of at most LARGEST pixels a side."""
+    """A picture of at most _LARGEST pixels a side."""
     small = picture.copy()
-    small.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
+    small.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
     return small
-
-
-def _drawn(picture: Image.Image, dark_on_light: bool, framing: Framing) -> Image.Image | None:
-    """What is drawn, white on black, without what is around it; None where there is no contrast."""
-    ink = _ink(picture, dark_on_light, framing)
-    return None if ink is None else Image.fromarray((255 * ink[_place(ink)]).round().astype(np.uint8))
 
 
 def _ink(picture: Image.Image, dark_on_light: bool, framing: Framing) -> NDArray[np.float64] | None:

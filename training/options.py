@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from runtime.sampling import Solver, diffusion_of, time_grid
 from training.paths import Bits
@@ -38,6 +39,12 @@ class SamplerOptions:
     def deterministic(self) -> SamplerOptions:
         """The same without diffusion, which takes no noise but the first."""
         return replace(self, diffusion=0.0, sampler="ode" if self.sampler == "sde" else self.sampler)
+
+
+def changed(way: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of SamplerOptions with what is given instead; the diffusion is not another solver's."""
+    own = {"diffusion": None} if given.get("sampler", way["sampler"]) != way["sampler"] else {}
+    return {**way, **own, **given}
 
 
 # Fields of a DrawingObjective.

@@ -67,7 +67,7 @@ def opened(choice: Choice, flow_needed: bool = True) -> runtime.Model:
         raise runtime.BundleError(f"there is no checkpoint {source.autoencoder_path}, and {why}")
     from export.bundles import temporary_bundle
 
-    note(f"exporting the {choice.version} checkpoint of {choice.dataset.model_name} in memory, which takes seconds")
+    note(f"exporting the {choice.version} checkpoint of {choice.dataset.model_name} in memory, which can take a minute")
     return runtime.Model(temporary_bundle(source, flow_needed), settings)
 
 

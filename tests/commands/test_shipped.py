@@ -30,7 +30,8 @@ TAUGHT_OTHERWISE = {
     "FashionMNIST-fast",
     "FashionMNIST-nano",
 }
-WITHOUT = {"MNIST-compact": 2}  # of the last trainings of the recipe that it goes on from
+# Of the last trainings of the recipe that it goes on from, which have another decoder than those before.
+WITHOUT = {"MNIST-compact": 6}
 OF_DEFAULTS = {"sampler": "solver"}  # names of a recipe's keys among a bundle's defaults
 NONE = "\N{EN DASH}"  # in a table
 DEFAULTS = {**asdict(FlowObjective()), **Options().described()}  # of what older trainings do not say
@@ -96,7 +97,10 @@ def test_a_shipped_bundle_is_as_its_recipe_says(name):
     _check_trainings(provenance["flow"], _stages(wanted, "flow", "flow_stages"))
     autoencoder = recipe_files.read(wanted["autoencoder"].get("from", name))["autoencoder"]
     history = provenance[autoencoder["model"]]
-    assert history["network"].items() >= autoencoder["network"].items()
+    wanted_network = {
+        key: value for key, value in autoencoder["network"].items() if name not in WITHOUT or key != "dim2"
+    }
+    assert history["network"].items() >= wanted_network.items()
     assert AUTOENCODERS[autoencoder["model"]](**history["network"])  # as bench does
     assert Flow(**provenance["flow"]["network"])
     while "alpha" not in history:
@@ -112,8 +116,8 @@ def test_the_mnist_model_is_as_small_as_it_says():
         for file in ("vae.safetensors", "vae-flow.safetensors")
     )
     assert manifest["parameters"] == parameters <= 98_000
-    assert manifest["files"]["decoder.onnx"]["multiply_adds"] < 1_000_000
-    assert manifest["files"]["generate.onnx"]["multiply_adds"] < 1_400_000
+    assert manifest["files"]["decoder.onnx"]["multiply_adds"] < 600_000
+    assert manifest["files"]["generate.onnx"]["multiply_adds"] < 800_000
     assert np.isclose(sum(manifest["dataset"]["prior"]), 1)
 
 

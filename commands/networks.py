@@ -11,16 +11,17 @@ import torch
 from torch import nn
 
 from training import checkpoints, generators
-from training.autoencoders import AUTOENCODERS
+from training.autoencoders import AUTOENCODERS, AutoEncoder
 from training.classifiers import Classifier
 from training.flows import Flow
 from training.generators import Generator
-from training.paths import CLASSIFIER
+from training.paths import CLASSIFIER, DECODER
 
 MAX_PARAMETERS = 100_000_000
 NETWORKS_OF: dict[str, type[nn.Module]] = {
-    **AUTOENCODERS, "flow": Flow, "generator": Generator, CLASSIFIER: Classifier
+    **AUTOENCODERS, "flow": Flow, "generator": Generator, CLASSIFIER: Classifier, DECODER: AutoEncoder
 }  # fmt: skip
+OF_DECODER = ("dim2", "dim3", "dim4")  # arguments of an AutoEncoder that its encoder does not share
 
 
 def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, Any]:
@@ -28,8 +29,7 @@ def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, 
 
     going_on: from a checkpoint, whose network is as it is.
     """
-    network = NETWORKS_OF[model]
-    allowed = checkpoints.constructor_arguments(network)
+    network, allowed = NETWORKS_OF[model], arguments_taken(model)
     if given and going_on:
         raise click.UsageError(
             "--model-version goes on from a checkpoint, whose network is fixed: leave out " + " ".join(given)
@@ -49,6 +49,12 @@ def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, 
             raise click.UsageError(f"{error}.") from error
     check_buildable(network, arguments)
     return arguments
+
+
+def arguments_taken(model: str) -> dict[str, inspect.Parameter]:
+    """Those of the constructor that a user may give to what is trained."""
+    allowed = checkpoints.constructor_arguments(NETWORKS_OF[model])
+    return {name: allowed[name].replace(default="as it is") for name in OF_DECODER} if model == DECODER else allowed
 
 
 def check_buildable(network: type[nn.Module], arguments: Mapping[str, Any]) -> None:

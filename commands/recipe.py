@@ -20,7 +20,7 @@ from export.bundles import replaceable
 from export.sources import Source
 from training import checkpoints, parallel
 from training.options import Options, SamplerOptions
-from training.paths import CLASSIFIER, KINDS, Version, flow_name, generator_name
+from training.paths import CLASSIFIER, DECODER, KINDS, Version, flow_name, generator_name
 
 ENCODING_BATCH = 500
 
@@ -114,7 +114,11 @@ class _Stages:
         if not self._adopts("flow", flow_name(kind)):
             self._train("flow", self.recipe["flow"], "flow", **of_all)
         for table in recipe_files.further_stages(self.recipe, "flow_stages"):
-            self._train(table["name"], table, "flow", **of_all, initial="dev")
+            of_decoder = table.pop("model", "flow") == DECODER
+            if of_decoder:
+                self._train(table["name"], table, DECODER, **of_all, teacher_version="dev")
+            else:
+                self._train(table["name"], table, "flow", **of_all, initial="dev")
 
     def generator(self, kind: str, teacher: Version) -> None:
         """Distil a generator, and go on from it in every stage of generator_stages."""

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any
 
 import click
-from torch import nn
 
 from commands import command_options as own
 from commands import networks
@@ -22,11 +21,9 @@ from runtime.noise import MAX_SEED
 from runtime.sampling import diffusion_of
 from training import checkpoints
 from training.autoencoders import AUTOENCODERS
-from training.classifiers import Classifier
-from training.flows import Flow
-from training.generators import Generator, check_weight
+from training.generators import check_weight
 from training.options import changed
-from training.paths import CLASSIFIER, KINDS
+from training.paths import CLASSIFIER, DECODER, KINDS
 
 FOLDER = Path(__file__).resolve().parent.parent / "training" / "recipes"
 SUFFIX = ".toml"
@@ -85,11 +82,11 @@ def _checked(recipe: dict[str, Any]) -> dict[str, Any]:
     stored = {"quantize": _flags(own.export_options)["quantize"], **_flags(click.option("--packed", is_flag=True))}
     whole: dict[str, Convert] = {
         **_flags(flags.dataset_options),
-        "autoencoder": _first(KINDS, AUTOENCODERS["vae"], {**model, "from": _text}, needed=("model",)),
-        CLASSIFIER: _first((CLASSIFIER,), Classifier),
-        "flow": _first(("flow",), Flow, {"from": _text}),
-        "flow_stages": _further("flow"),
-        "distillation": _first(("generator",), Generator),
+        "autoencoder": _first(KINDS, {**model, "from": _text}, needed=("model",)),
+        CLASSIFIER: _first((CLASSIFIER,)),
+        "flow": _first(("flow",), {"from": _text}),
+        "flow_stages": _further("flow", DECODER),
+        "distillation": _first(("generator",)),
         "generator_stages": _further("generator"),
         "export": _table({**sampler, **stored}),
     }
@@ -107,35 +104,49 @@ def _checked(recipe: dict[str, Any]) -> dict[str, Any]:
 
 def _first(
     models: tuple[str, ...],
-    network: type[nn.Module],
     more: Mapping[str, Convert] = MappingProxyType({}),
     needed: tuple[str, ...] = (),
 ) -> Convert:
     """What converts a table of the training of a new network, which may be one of several models."""
-    arguments = checkpoints.constructor_arguments(network)
+    known = {**_stage(models), **more, "network": _network(models[0])}
+    del known["initial_share"]
+    return _table(known, needed, partial(_check_stage, models, False))
+
+
+def _further(*models: str) -> Convert:
+    """What converts the tables of trainings that go on, of the first of these models where they name none."""
+    rounds = _flags(click.option("--rounds", type=click.IntRange(1, MOST_ROUNDS)))
+    known = {**_stage(models), **rounds, "name": _text}
+    if DECODER in models:
+        known |= _flags(click.option("--model", type=click.Choice(models)))
+        known["network"] = _network(DECODER, needed=networks.OF_DECODER)
+
+    def check(found: Mapping[str, Any]) -> None:
+        if (found.get("model") == DECODER) != ("network" in found):
+            raise DataError("a network is of a decoder, and a decoder has one")
+        _check_stage(models, True, found)
+
+    return _tables(_table(known, ("name",), check))
+
+
+def _network(model: str, needed: tuple[str, ...] = ()) -> Convert:
+    """What converts the table of a network's arguments."""
+    arguments = networks.arguments_taken(model)
 
     def parse(name: str) -> Convert:
         return lambda value: checkpoints.parse_argument(arguments[name], str(value))
 
-    build = _table({name: parse(name) for name in arguments}, check=partial(networks.check_buildable, network))
-    known = {**_stage(models), **more, "network": build}
-    del known["initial_share"]
-
-    def check(found: Mapping[str, Any]) -> None:
-        model = found.get("model", models[0])
-        for key in found:
-            if model not in training.TAKEN_BY.get(key, training.MODELS):
-                raise DataError(f"has {key!r}, which is not of {model}")
-        training.check_together(found, model, going_on=False)
-
-    return _table(known, needed, check)
+    check = partial(networks.check_buildable, networks.NETWORKS_OF[model])
+    return _table({name: parse(name) for name in arguments}, needed, check)
 
 
-def _further(model: str) -> Convert:
-    """What converts the tables of trainings that go on."""
-    rounds = _flags(click.option("--rounds", type=click.IntRange(1, MOST_ROUNDS)))
-    known = {**_stage((model,)), **rounds, "name": _text}
-    return _tables(_table(known, ("name",), partial(training.check_together, model=model, going_on=True)))
+def _check_stage(models: tuple[str, ...], going_on: bool, found: Mapping[str, Any]) -> None:
+    """UsageError or DataError for what the model of a stage, the first of these if it names none, does not take."""
+    model = found.get("model", models[0])
+    for key in found:
+        if model not in training.TAKEN_BY.get(key, training.MODELS):
+            raise DataError(f"has {key!r}, which is not of {model}")
+    training.check_together(found, model, going_on)
 
 
 def _stage(models: tuple[str, ...]) -> dict[str, Convert]:

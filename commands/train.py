@@ -36,10 +36,11 @@ from training.options import (
     Options,
     SamplerOptions,
 )
-from training.paths import CLASSIFIER, KINDS, Version, flow_name, generator_name
+from training.paths import CLASSIFIER, DECODER, KINDS, Version, flow_name, generator_name
 from training.runs import Task
 from training.train_autoencoder import train_autoencoder
 from training.train_classifier import train_classifier
+from training.train_decoder import train_decoder
 from training.train_flow import Given, takes_autoencoder, train_flow
 from training.train_generator import load_teacher, train_generator
 
@@ -50,15 +51,15 @@ class Training:
 
     dataset: Dataset
     root: Path
-    model: str  # "autoencoder", "vae", "flow", "generator" or "classifier"
+    model: str  # "autoencoder", "vae", "flow", "generator", "classifier" or "decoder"
     options: Options
     network: Mapping[str, Any] = field(default_factory=dict)  # arguments of a new one's constructor
     initial: Version | None = None
-    teacher_version: Version = "main"  # of what a generator learns from
+    teacher_version: Version = "main"  # of what a generator, or a decoder, learns from
     classifier_version: Version | None = None  # of what a flow learns classes from, rather than labels
     alpha: float = ALPHA
     class_weight: float = FlowObjective.class_weight
-    autoencoder: str | None = None  # whose latents a flow learns, or beside whose flow a generator
+    autoencoder: str | None = None  # whose latents a flow learns, beside whose flow a generator, or whose decoder
     latents: Path | None = None
     sample_latents: bool = FlowObjective.sample_latents
     pairs: int = FlowObjective.pairs
@@ -113,7 +114,7 @@ class Training:
     @property
     def name(self) -> str:
         """The checkpoint's name."""
-        names = {"flow": flow_name(self.kind), "generator": generator_name(self.kind)}
+        names = {"flow": flow_name(self.kind), "generator": generator_name(self.kind), DECODER: self.kind}
         return names.get(self.model, self.model)
 
     @property
@@ -147,7 +148,7 @@ def _check_fits_main(training: Training, path: Path) -> None:
     flow, autoencoder = checkpoints.load(path, Flow), checkpoints.load(main, AutoEncoder)
     if checkpoints.encoder_sha256(autoencoder.network) != flow.description["encoder_sha256"]:
         raise ToolkitError(f"{path} learnt latents of another encoder than {main} has: promote that autoencoder first")
-    if checkpoints.drawn_with(flow) not in (None, autoencoder.description.get("last_epoch")):
+    if checkpoints.drawn_with(flow) not in (None, checkpoints.draws_for(autoencoder)):
         raise ToolkitError(f"{path} goes on from a flow that was finished with another decoder than {main} has")
 
 
@@ -163,6 +164,10 @@ def _train(training: Training) -> Path:
     if training.model == "generator":
         teacher = load_teacher(dataset, training.teacher_version, kind, options.device)
         return train_generator(task, kind, training.generator_objective, teacher, _initial(training, Generator))
+    if training.model == DECODER:
+        autoencoder = _read(training, training.teacher_version, kind, AutoEncoder)
+        flow = _read(training, training.teacher_version, flow_name(kind), Flow)
+        return train_decoder(task, kind, training.sampler, autoencoder, flow)
     if training.model == CLASSIFIER:
         return train_classifier(task, _initial(training, Classifier))
     initial = _initial(training, AUTOENCODERS[training.model])
@@ -229,8 +234,10 @@ def torch_device(name: str) -> torch.device:
 def _checkpoint(
     training: Training, version: Version | None, name: str, network: type[Network]
 ) -> Checkpoint[Network] | None:
-    if version is None:
-        return None
+    return None if version is None else _read(training, version, name, network)
+
+
+def _read(training: Training, version: Version, name: str, network: type[Network]) -> Checkpoint[Network]:
     path = paths.checkpoint_path(training.dataset.model_name, version, name)
     if parallel.is_first():
         note(f"going on from {path}")

@@ -18,7 +18,7 @@ from training.options import (
     Precision,
     SamplerOptions,
 )
-from training.paths import CLASSIFIER, KINDS, VERSIONS
+from training.paths import CLASSIFIER, DECODER, KINDS, VERSIONS
 
 # Flags of `train` that are fields of Options.
 RUN = tuple(each.name for each in fields(Options) if each.name != "device")
@@ -29,21 +29,15 @@ OF_SOME = {
     (*KINDS, "flow"): ("class_weight",),
     (*KINDS, "flow", CLASSIFIER): ("shift", "distort"),
     ("flow",): ("sample_latents", "pairs", "classifier_version", "latents", "diffusion"),
-    ("generator",): ("regression_weight", "teacher_version"),
-    ("flow", "generator"): (
-        "autoencoder",
-        *DRAWING_WEIGHTS,
-        "frechet_spread",
-        "judges",
-        "sampler",
-        "weight",
-        "guidance_start",
-        "steps",
-    ),
+    ("generator",): ("regression_weight",),
+    ("generator", DECODER): ("teacher_version",),
+    ("flow", "generator"): (*DRAWING_WEIGHTS, "frechet_spread", "judges"),
+    ("flow", "generator", DECODER): ("autoencoder", "sampler", "weight", "guidance_start", "steps"),
+    (*KINDS, "flow", "generator", CLASSIFIER): ("model_version", "initial_share", "quantize"),
 }
 TAKEN_BY = {name: models for models, names in OF_SOME.items() for name in names}
 SAMPLER = asdict(SamplerOptions())  # flags that say how images are drawn, with their defaults
-MODELS = (*KINDS, "flow", "generator", CLASSIFIER)  # that can be trained
+MODELS = (*KINDS, "flow", "generator", CLASSIFIER, DECODER)  # that can be trained
 
 
 def training_options(command: Command) -> Command:
@@ -102,7 +96,7 @@ def training_options(command: Command) -> Command:
         click.option(
             "--autoencoder",
             type=click.Choice(KINDS),
-            help="Whose latents a flow learns, or beside whose flow a generator.  [default: the shipped one]",
+            help="Whose latents a flow learns; what a generator or a decoder learns from.  [default: the shipped one]",
         ),
         click.option(
             "--sample-latents",
@@ -157,7 +151,7 @@ def training_options(command: Command) -> Command:
             "--teacher-version",
             type=click.Choice(VERSIONS),
             default="main",
-            help="Version of the autoencoder and flow that a generator learns from.",
+            help="Version of the autoencoder and flow that a generator, or another decoder, learns from.",
         ),
         click.option(
             "--classifier-version",

@@ -136,7 +136,7 @@ def _flow_of(source: Source, autoencoder: Checkpoint[AutoEncoder]) -> Checkpoint
             f"{source.flow_path} was trained on latents of another encoder than {source.autoencoder_path} has: "
             "encode the data set again and train the flow on it"
         )
-    if checkpoints.drawn_with(checkpoint) not in (None, autoencoder.description.get("last_epoch")):
+    if checkpoints.drawn_with(checkpoint) not in (None, checkpoints.draws_for(autoencoder)):
         raise CheckpointError(
             f"{source.flow_path} was finished with another decoder than {source.autoencoder_path} has: "
             "take both of one version"

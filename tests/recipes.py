@@ -41,6 +41,17 @@ class_weight = 0.5
 pairs = 3
 classifier_version = "dev"
 [[flow_stages]]
+name = "narrowing"
+model = "decoder"
+total_epochs = 1
+batch_size = 64
+[flow_stages.network]
+dim2 = 3
+dim3 = 2
+dim4 = 1
+[flow_stages.sampler]
+steps = 2
+[[flow_stages]]
 name = "finishing"
 total_epochs = 1
 batch_size = 64

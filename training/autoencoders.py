@@ -98,7 +98,12 @@ def decoder_layers(
 
 def pixels_of(logits: Tensor) -> Tensor:
     """Pixels in [0, 1] of the shape of logits."""
-    return (LEAST + (MOST - LEAST) * logits.sigmoid()).clamp(0, 1)
+    return stretched_pixels(logits).clamp(0, 1)
+
+
+def stretched_pixels(logits: Tensor) -> Tensor:
+    """The same before they are cut, in [LEAST, MOST]."""
+    return LEAST + (MOST - LEAST) * logits.sigmoid()
 
 
 def sigmoids_of(pixels: Tensor) -> Tensor:

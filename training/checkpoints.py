@@ -23,7 +23,7 @@ from training.classifiers import Classifier
 from training.flows import Flow
 from training.generators import Generator
 from training.options import DRAWING_WEIGHTS
-from training.paths import checkpoint_path, log_path
+from training.paths import DECODER, checkpoint_path, log_path
 
 FORMAT = 1
 MAY_BE_ZERO = ("n_heads", "dim4", "n_blocks", "numbers", "frequencies", "sieve")  # of a network's arguments
@@ -131,6 +131,14 @@ def drawn_with(flow: Checkpoint[Flow]) -> Any:
     """What the last epoch came to in which a flow drew, as the decoder that then learnt, too, says it; None: never."""
     told = flow.description
     while told and not any(told.get(name) for name in DRAWING_WEIGHTS):
+        told = told.get("before", {})
+    return told.get("last_epoch")
+
+
+def draws_for(autoencoder: Checkpoint[AutoEncoder]) -> Any:
+    """What `drawn_with` says of a flow that goes with this decoder, or with the one whose drawing it learnt."""
+    told = autoencoder.description
+    while told.get("model") == DECODER:
         told = told.get("before", {})
     return told.get("last_epoch")
 

@@ -27,7 +27,17 @@ class Drawing(nn.Module):
         weight: float | Tensor | None = None,
         more_noise: Callable[[int], Tensor] | None = None,
     ) -> Tensor:
-        """Images (N, 1, 28, 28) in [0, 1] from noise (N, *latent_shape) for labels (N,).
+        """Images (N, 1, 28, 28) in [0, 1] from what `latents` takes."""
+        return self.autoencoder.decode(self.latents(noise, labels, weight, more_noise))
+
+    def latents(
+        self,
+        noise: Tensor,
+        labels: Tensor,
+        weight: float | Tensor | None = None,
+        more_noise: Callable[[int], Tensor] | None = None,
+    ) -> Tensor:
+        """Raw latents of the shape of noise (N, *latent_shape) for labels (N,).
 
         weight: of guidance, of all images or (N, 1), the sampler's by default; more_noise: see sampling.heun.
         """
@@ -46,5 +56,4 @@ class Drawing(nn.Module):
         states = sampling.solve(
             way.sampler, lambda x, t: field(t)(x), noise.flatten(1), way.times(), way.spread, flat_noise
         )
-        latents = sampling.last(states).unflatten(1, flow.latent_shape)
-        return self.autoencoder.decode(flow.unstandardise(latents))
+        return flow.unstandardise(sampling.last(states).unflatten(1, flow.latent_shape))

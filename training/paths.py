@@ -2,7 +2,8 @@
 
 MODEL is a Dataset.model_name, such as MNIST-nano; VERSION "dev", the scratch checkpoint of the last training, or
 "main"; NAME "autoencoder", "vae", or "autoencoder-flow", "vae-flow" for the flow on that one's latents,
-"autoencoder-generator", "vae-generator" for what is distilled from both, or "classifier".
+"autoencoder-generator", "vae-generator" for what is distilled from both, or "classifier". A decoder is in its
+autoencoder's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ VERSIONS: tuple[Version, ...] = get_args(Version)
 Bits = Literal["int8", "int5", "int4"]  # of weights, see training.rounding
 KINDS = ("autoencoder", "vae")  # of autoencoders
 FOLDER = Path("checkpoints")
-CLASSIFIER = "classifier"
+CLASSIFIER, DECODER = "classifier", "decoder"
 
 
 def checkpoint_path(model: str, version: Version, name: str) -> Path:

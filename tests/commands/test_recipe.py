@@ -41,7 +41,9 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root, monkeypatch):
     generator = bundle.manifest["provenance"]["generator"]
     assert (generator["adversarial_weight"], generator["before"]["regression_weight"]) == (0.5, 1)
     decoder = bundle.manifest["provenance"]["vae"]
-    assert (decoder["adversarial_weight"], decoder["before"]["alpha"]) == (0.03, 0.5)
+    narrowed = decoder["before"]
+    assert (decoder["adversarial_weight"], narrowed["model"], narrowed["before"]["alpha"]) == (0.03, "decoder", 0.5)
+    assert (narrowed["sampler"]["steps"], decoder["network"]["dim1"], decoder["network"]["dim2"]) == (2, 4, 3)
     flow = bundle.manifest["provenance"]["flow"]
     assert (flow["frechet_weight"], flow["judges"]) == (0.02, 2)
     assert (flow["sampler"]["weight"], flow["sampler"]["steps"]) == (1.2, 3)
@@ -124,7 +126,7 @@ def test_a_complete_recipe_is_not_trained_again(promoted, root, capsys):
     before = bundles.read(promoted / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"]
     capsys.readouterr()
     run(root, promote=True, resume=True)
-    assert capsys.readouterr().out.count("is complete") == 7
+    assert capsys.readouterr().out.count("is complete") == 8
     assert bundles.read(promoted / "models_onnx" / "MNIST").manifest["provenance"]["flow"]["sha256"] == before
 
 
@@ -201,6 +203,18 @@ def test_a_finished_flow_wants_its_own_decoder(promoted, root):
     training = train.Training(find("MNIST"), root, "flow", Options(), autoencoder="vae")
     with pytest.raises(ToolkitError, match=r"another decoder than .*main.vae\.safetensors"):
         train._check_fits_main(training, source.flow_path)
+
+
+def test_a_decoder_that_learnt_another_ones_drawing_takes_its_place(promoted, root):
+    main = checkpoints.load(paths.checkpoint_path("MNIST", "main", "vae"), AutoEncoder)
+    options = Options(total_epochs=1, batch_size=64)
+    training = train.Training(find("MNIST"), root, "decoder", options, {"dim2": 5}, autoencoder="vae")
+    train.train(training, promote=False)
+    taught = checkpoints.load(paths.checkpoint_path("MNIST", "dev", "vae"), AutoEncoder)
+    assert taught.arguments == {**main.arguments, "dim2": 5}
+    assert checkpoints.encoder_sha256(taught.network) == checkpoints.encoder_sha256(main.network)
+    export_bundle(Source(find("MNIST"), "vae", autoencoder_version="dev"), promoted / "b")
+    assert runtime.load(promoted / "b").generate([3, 1]).shape == (2, 28, 28)
 
 
 @pytest.mark.parametrize("split", ["byclass", "bymerge"])

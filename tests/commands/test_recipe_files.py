@@ -43,7 +43,7 @@ seed = 7
     (folder / "tiny.toml").write_text(TINY.replace("[distillation]", stages, 1))
     found = recipe_files.read("tiny")
     of_name = {"batch_size": 64, "lr": 1e-3, "total_epochs": 1, "frechet_weight": 0.02, "pairs": 3}
-    first, rounds, tuned, last = found["flow_stages"][1:]
+    first, rounds, tuned, last = found["flow_stages"][2:]
     assert (first["lr"], first["judges"], first["sampler"]["weight"]) == (1e-4, 2, 1.2)
     assert rounds.items() >= {**of_name, "judges": 3, "rounds": 2, "sampler": first["sampler"]}.items()
     assert (tuned["lr"], tuned["pairs"], "judges" in tuned) == (1e-2, 3, False)
@@ -62,7 +62,7 @@ def test_the_diffusion_is_not_another_solvers(folder):
         TINY.replace("weight = 1.2", 'sampler = "sde"\ndiffusion = 0.7').replace("diffusion = 0.5", 'sampler = "ode"')
     )
     found = recipe_files.read("tiny")
-    assert found["flow_stages"][1]["sampler"]["diffusion"] == 0.7
+    assert found["flow_stages"][2]["sampler"]["diffusion"] == 0.7
     assert found["export"]["diffusion"] is None
 
 
@@ -119,7 +119,12 @@ STAGE = "[[flow_stages]]\nname = 'more'\ntotal_epochs = 1\n"
             "flow_stages: a seed, counted up by rounds, is beyond",
         ),
         ('name = "tuning"', "", "flow_stages: number 1: lacks name"),
-        ("weight = 1.2", "wait = 1.2", "flow_stages: number 2: sampler: has 'wait'"),
+        ('model = "decoder"', 'model = "vae"', "flow_stages: number 2: model: 'vae' is not one of"),
+        ('model = "decoder"', "", "flow_stages: number 2: a network is of a decoder, and a decoder has one"),
+        ('model = "decoder"', 'model = "decoder"\npairs = 3', "flow_stages: number 2: has 'pairs', which is not of"),
+        ("dim3 = 2\ndim4 = 1", "dim4 = 1", "flow_stages: number 2: network: lacks dim3"),
+        ("dim4 = 1", "dim4 = 1\ndim1 = 1", "flow_stages: number 2: network: has 'dim1'"),
+        ("weight = 1.2", "wait = 1.2", "flow_stages: number 3: sampler: has 'wait'"),
         ("[[generator_stages]]", "[generator_stages]", "generator_stages: is no list"),
         ("sieve = 3", "sieve = -3", "flow: network: sieve: .*is 0 to"),
         ("[export]", "[export]\nstep = 3", "export: has 'step'"),
@@ -132,7 +137,7 @@ STAGE = "[[flow_stages]]\nname = 'more'\ntotal_epochs = 1\n"
         ("[distillation]", "[distillation.sampler]\ndiffusion = 1\n[distillation]", "distillation: sampler: has 'diff"),
         ("[distillation]", f"{STAGE}{STAGE}[distillation]", "flow_stages: two of them are the same"),
         ("milestones = [1]", "class_weight = 0.5", "flow: --class-weight is for a flow that has learnt"),
-        ("[distillation]", f"{STAGE}shift = 1\n[distillation]", "flow_stages: number 3: --shift changes the images"),
+        ("[distillation]", f"{STAGE}shift = 1\n[distillation]", "flow_stages: number 4: --shift changes the images"),
         ("weight = 1.2", 'sampler = "dpmpp"\ndiffusion = 1', "flow_stages: diffusion goes with"),
         ("alpha = 0.5", "pairs = 3", "autoencoder: has 'pairs'"),
         ("alpha = 0.5", "initial_share = 0.5", "autoencoder: has 'initial_share'"),

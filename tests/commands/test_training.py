@@ -143,6 +143,10 @@ TRAININGS = {  # what is trained, and how
         f"{FLOW} --model-version dev --class-weight 0.3 --pairs 2 --shift 1 --initial-share 0.5 --steps 2 --judges 2 "
         "--frechet-weight 0.05 --kernel-weight 1 --reading-weight 0.1 --adversarial-weight 0.03",
     ),
+    "decoder": (
+        "vae",
+        "--model decoder --autoencoder vae --teacher-version dev --steps 2 --dim2 3 --dim3 2 --dim4 1",
+    ),
     "classifier": ("classifier", "--model classifier --shift 1 --distort 0.1 --width 2"),
 }
 

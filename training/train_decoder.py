@@ -1,0 +1,104 @@
+"""Teach another decoder, such as a narrower one, to draw what a model's own draws."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training import checkpoints, parallel
+from training.autoencoders import AutoEncoder, stretched_pixels
+from training.batches import image_parts
+from training.blocks import channels_last
+from training.checkpoints import Checkpoint, CheckpointError
+from training.drawing import Drawing
+from training.flows import Flow
+from training.loop import Job, Losses, fit
+from training.options import SamplerOptions
+from training.paths import DECODER
+from training.runs import Task
+
+
+def train_decoder(
+    task: Task, kind: str, sampler: SamplerOptions, autoencoder: Checkpoint[AutoEncoder], flow: Checkpoint[Flow]
+) -> Path:
+    """Train and save the autoencoder's dev checkpoint, with its encoder as it is, at every epoch; returns its path.
+
+    The task's arguments are those in which the new decoder differs; autoencoder and flow, which draws with the
+    sampler: what it learns from. Raises CheckpointError where these two do not go together.
+    """
+    options, encoder = task.options, checkpoints.encoder_sha256(autoencoder.network)
+    if flow.description["encoder_sha256"] != encoder:
+        raise CheckpointError("the flow was trained on latents of another encoder than the autoencoder has")
+    arguments = autoencoder.arguments | task.arguments
+    identity = {
+        "model": DECODER, "network": task.arguments, "autoencoder": kind, "sampler": asdict(sampler),
+        "encoder_sha256": encoder,
+    }  # fmt: skip
+    run = task.run(kind, replace(autoencoder, arguments=arguments), identity)
+    if run.is_complete():
+        return run.checkpoint
+    torch.manual_seed(options.seed)
+    train, parts = image_parts(task.dataset, task.root)
+    network = type(autoencoder.network)(**arguments)
+    network.encoder.load_state_dict(autoencoder.network.encoder.state_dict())
+    network.encoder.requires_grad_(False)
+    channels_last(network, options.device)
+    teacher = Teacher(autoencoder, options.device)
+    drawing = Drawing(flow.network, autoencoder.network, sampler.deterministic()).requires_grad_(False).eval()
+    fit(
+        Job(network, train, DecoderLoss(teacher, drawing), parts, {"teacher": teacher}), run, run.state(), task.track
+    )  # fmt: skip
+    parallel.wait()
+    run.finish()
+    return run.checkpoint
+
+
+class Teacher:
+    """The autoencoder that a decoder learns from, which a snapshot keeps: the dev checkpoint may have been it."""
+
+    def __init__(self, autoencoder: Checkpoint[AutoEncoder], device: torch.device) -> None:
+        self._arguments, self._device = autoencoder.arguments, device
+        self.network = channels_last(autoencoder.network, device).requires_grad_(False).eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Arguments and weights."""
+        return {"arguments": self._arguments, "weights": self.network.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the autoencoder whose state it is."""
+        self._arguments = state["arguments"]
+        network = type(self.network)(**self._arguments)
+        network.load_state_dict(state["weights"])
+        self.network = channels_last(network, self._device).requires_grad_(False).eval()
+
+
+class DecoderLoss:
+    """Squared error of an image's pixels, before they are cut, to what the teacher makes of the same latents.
+
+    Half of the latents are drawn by the flow, as in use; half are of images, so that reconstructions stay good.
+    """
+
+    def __init__(self, teacher: Teacher, drawing: Drawing) -> None:
+        self._teacher, self._drawing = teacher, drawing
+
+    def __call__(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
+        """The loss of an AutoEncoder for images uint8 (N, 1, 28, 28) and labels (N,)."""
+        assert isinstance(model, AutoEncoder)
+        images, labels = batch
+        with torch.no_grad():
+            latents = torch.cat([self._drawn(labels), self._encoded(images)])
+            wanted = stretched_pixels(self._teacher.network.decode_logits(latents))
+        found = stretched_pixels(model.decode_logits(latents))
+        return {"loss": (found - wanted).square().flatten(1).sum(1).mean()}
+
+    def _drawn(self, labels: Tensor) -> Tensor:
+        noise = parallel.randn(len(labels), labels.device, *self._drawing.flow.latent_shape)
+        return self._drawing.latents(noise, labels)
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        mean, log_variance = self._teacher.network.encode(images.float() / 255)
+        return mean if log_variance is None else mean + torch.exp(0.5 * log_variance) * parallel.randn_like(mean)

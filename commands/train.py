@@ -167,7 +167,7 @@ def _train(training: Training) -> Path:
     if training.model == DECODER:
         autoencoder = _read(training, training.teacher_version, kind, AutoEncoder)
         flow = _read(training, training.teacher_version, flow_name(kind), Flow)
-        return train_decoder(task, kind, training.sampler, autoencoder, flow)
+        return train_decoder(task, kind, autoencoder, flow)
     if training.model == CLASSIFIER:
         return train_classifier(task, _initial(training, Classifier))
     initial = _initial(training, AUTOENCODERS[training.model])

@@ -31,8 +31,16 @@ OF_SOME = {
     ("flow",): ("sample_latents", "pairs", "classifier_version", "latents", "diffusion"),
     ("generator",): ("regression_weight",),
     ("generator", DECODER): ("teacher_version",),
-    ("flow", "generator"): (*DRAWING_WEIGHTS, "frechet_spread", "judges"),
-    ("flow", "generator", DECODER): ("autoencoder", "sampler", "weight", "guidance_start", "steps"),
+    ("flow", "generator", DECODER): ("autoencoder",),
+    ("flow", "generator"): (
+        *DRAWING_WEIGHTS,
+        "frechet_spread",
+        "judges",
+        "sampler",
+        "weight",
+        "guidance_start",
+        "steps",
+    ),
     (*KINDS, "flow", "generator", CLASSIFIER): ("model_version", "initial_share", "quantize"),
 }
 TAKEN_BY = {name: models for models, names in OF_SOME.items() for name in names}

@@ -49,8 +49,6 @@ batch_size = 64
 dim2 = 3
 dim3 = 2
 dim4 = 1
-[flow_stages.sampler]
-steps = 2
 [[flow_stages]]
 name = "finishing"
 total_epochs = 1

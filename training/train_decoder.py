@@ -22,23 +22,20 @@ from training.paths import DECODER
 from training.runs import Task
 
 
-def train_decoder(
-    task: Task, kind: str, sampler: SamplerOptions, autoencoder: Checkpoint[AutoEncoder], flow: Checkpoint[Flow]
-) -> Path:
+def train_decoder(task: Task, kind: str, autoencoder: Checkpoint[AutoEncoder], flow: Checkpoint[Flow]) -> Path:
     """Train and save the autoencoder's dev checkpoint, with its encoder as it is, at every epoch; returns its path.
 
-    The task's arguments are those in which the new decoder differs; autoencoder and flow, which draws with the
-    sampler: what it learns from. Raises CheckpointError where these two do not go together.
+    The task's arguments are those in which the new decoder differs; autoencoder and flow: what it learns from. The flow
+    draws as it was finished. Raises CheckpointError where these two do not go together.
     """
     options, encoder = task.options, checkpoints.encoder_sha256(autoencoder.network)
     if flow.description["encoder_sha256"] != encoder:
         raise CheckpointError("the flow was trained on latents of another encoder than the autoencoder has")
     arguments = autoencoder.arguments | task.arguments
-    identity = {
-        "model": DECODER, "network": task.arguments, "autoencoder": kind, "sampler": asdict(sampler),
-        "encoder_sha256": encoder,
-    }  # fmt: skip
-    run = task.run(kind, replace(autoencoder, arguments=arguments), identity)
+    sampler = SamplerOptions(**flow.description.get("sampler", {}))
+    identity = {"model": DECODER, "autoencoder": kind, "encoder_sha256": encoder}
+    facts = {"sampler": asdict(sampler)}  # the flow may have been finished otherwise since
+    run = task.run(kind, replace(autoencoder, arguments=arguments), identity, facts=facts)
     if run.is_complete():
         return run.checkpoint
     torch.manual_seed(options.seed)
@@ -49,9 +46,8 @@ def train_decoder(
     channels_last(network, options.device)
     teacher = Teacher(autoencoder, options.device)
     drawing = Drawing(flow.network, autoencoder.network, sampler.deterministic()).requires_grad_(False).eval()
-    fit(
-        Job(network, train, DecoderLoss(teacher, drawing), parts, {"teacher": teacher}), run, run.state(), task.track
-    )  # fmt: skip
+    job = Job(network, train, DecoderLoss(teacher, drawing), parts, {"teacher": teacher})
+    fit(job, run, run.state(), task.track)
     parallel.wait()
     run.finish()
     return run.checkpoint

@@ -43,7 +43,7 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root, monkeypatch):
     decoder = bundle.manifest["provenance"]["vae"]
     narrowed = decoder["before"]
     assert (decoder["adversarial_weight"], narrowed["model"], narrowed["before"]["alpha"]) == (0.03, "decoder", 0.5)
-    assert (narrowed["sampler"]["steps"], decoder["network"]["dim1"], decoder["network"]["dim2"]) == (2, 4, 3)
+    assert (decoder["network"]["dim1"], decoder["network"]["dim2"]) == (4, 3)
     flow = bundle.manifest["provenance"]["flow"]
     assert (flow["frechet_weight"], flow["judges"]) == (0.02, 2)
     assert (flow["sampler"]["weight"], flow["sampler"]["steps"]) == (1.2, 3)

@@ -145,7 +145,7 @@ TRAININGS = {  # what is trained, and how
     ),
     "decoder": (
         "vae",
-        "--model decoder --autoencoder vae --teacher-version dev --steps 2 --dim2 3 --dim3 2 --dim4 1",
+        "--model decoder --autoencoder vae --teacher-version dev --dim2 3 --dim3 2 --dim4 1",
     ),
     "classifier": ("classifier", "--model classifier --shift 1 --distort 0.1 --width 2"),
 }

@@ -44,16 +44,16 @@ def train_decoder(task: Task, kind: str, autoencoder: Checkpoint[AutoEncoder], f
     network.encoder.load_state_dict(autoencoder.network.encoder.state_dict())
     network.encoder.requires_grad_(False)
     channels_last(network, options.device)
-    teacher = Teacher(autoencoder, options.device)
+    original = Original(autoencoder, options.device)
     drawing = Drawing(flow.network, autoencoder.network, sampler.deterministic()).requires_grad_(False).eval()
-    job = Job(network, train, DecoderLoss(teacher, drawing), parts, {"teacher": teacher})
+    job = Job(network, train, DecoderLoss(original, drawing), parts, {"original": original})
     fit(job, run, run.state(), task.track)
     parallel.wait()
     run.finish()
     return run.checkpoint
 
 
-class Teacher:
+class Original:
     """The autoencoder that a decoder learns from, which a snapshot keeps: the dev checkpoint may have been it."""
 
     def __init__(self, autoencoder: Checkpoint[AutoEncoder], device: torch.device) -> None:
@@ -73,13 +73,13 @@ class Teacher:
 
 
 class DecoderLoss:
-    """Squared error of an image's pixels, before they are cut, to what the teacher makes of the same latents.
+    """Squared error of an image's pixels, before they are cut, to what the original makes of the same latents.
 
     Half of the latents are drawn by the flow, as in use; half are of images, so that reconstructions stay good.
     """
 
-    def __init__(self, teacher: Teacher, drawing: Drawing) -> None:
-        self._teacher, self._drawing = teacher, drawing
+    def __init__(self, original: Original, drawing: Drawing) -> None:
+        self._original, self._drawing = original, drawing
 
     def __call__(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
         """The loss of an AutoEncoder for images uint8 (N, 1, 28, 28) and labels (N,)."""
@@ -87,7 +87,7 @@ class DecoderLoss:
         images, labels = batch
         with torch.no_grad():
             latents = torch.cat([self._drawn(labels), self._encoded(images)])
-            wanted = stretched_pixels(self._teacher.network.decode_logits(latents))
+            wanted = stretched_pixels(self._original.network.decode_logits(latents))
         found = stretched_pixels(model.decode_logits(latents))
         return {"loss": (found - wanted).square().flatten(1).sum(1).mean()}
 
@@ -96,5 +96,5 @@ class DecoderLoss:
         return self._drawing.latents(noise, labels)
 
     def _encoded(self, images: Tensor) -> Tensor:
-        mean, log_variance = self._teacher.network.encode(images.float() / 255)
+        mean, log_variance = self._original.network.encode(images.float() / 255)
         return mean if log_variance is None else mean + torch.exp(0.5 * log_variance) * parallel.randn_like(mean)

@@ -25,8 +25,9 @@ from training.runs import Task
 def train_decoder(task: Task, kind: str, autoencoder: Checkpoint[AutoEncoder], flow: Checkpoint[Flow]) -> Path:
     """Train and save the autoencoder's dev checkpoint, with its encoder as it is, at every epoch; returns its path.
 
-    The task's arguments are those in which the new decoder differs; autoencoder and flow: what it learns from. The flow
-    draws as it was finished. Raises CheckpointError where these two do not go together.
+    The task's arguments are those in which the new decoder differs, which begins with the old one's weights where their
+    shapes are the same; autoencoder and flow: what it learns from. The flow draws as it was finished. Raises
+    CheckpointError where these two do not go together.
     """
     options, encoder = task.options, checkpoints.encoder_sha256(autoencoder.network)
     if flow.description["encoder_sha256"] != encoder:
@@ -41,7 +42,7 @@ def train_decoder(task: Task, kind: str, autoencoder: Checkpoint[AutoEncoder], f
     torch.manual_seed(options.seed)
     train, parts = image_parts(task.dataset, task.root)
     network = type(autoencoder.network)(**arguments)
-    network.encoder.load_state_dict(autoencoder.network.encoder.state_dict())
+    _begin_as(network, autoencoder.network)
     network.encoder.requires_grad_(False)
     channels_last(network, options.device)
     original = Original(autoencoder, options.device)
@@ -51,6 +52,13 @@ def train_decoder(task: Task, kind: str, autoencoder: Checkpoint[AutoEncoder], f
     parallel.wait()
     run.finish()
     return run.checkpoint
+
+
+def _begin_as(network: nn.Module, other: nn.Module) -> None:
+    """Take the other's weights where they have the same shape."""
+    state = network.state_dict()
+    given = {name: each for name, each in other.state_dict().items() if name in state}
+    network.load_state_dict(state | {name: each for name, each in given.items() if each.shape == state[name].shape})
 
 
 class Original:

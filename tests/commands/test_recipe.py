@@ -207,11 +207,16 @@ def test_a_finished_flow_wants_its_own_decoder(promoted, root):
 
 def test_a_decoder_that_learnt_another_ones_drawing_takes_its_place(promoted, root):
     main = checkpoints.load(paths.checkpoint_path("MNIST", "main", "vae"), AutoEncoder)
-    options = Options(total_epochs=1, batch_size=64)
-    training = train.Training(find("MNIST"), root, "decoder", options, {"dim2": 5}, autoencoder="vae")
+    options = Options(total_epochs=1, batch_size=64, lr=1e-8)
+    training = train.Training(find("MNIST"), root, "decoder", options, {"dim4": 3}, autoencoder="vae")
     train.train(training, promote=False)
     taught = checkpoints.load(paths.checkpoint_path("MNIST", "dev", "vae"), AutoEncoder)
-    assert taught.arguments == {**main.arguments, "dim2": 5}
+    assert taught.arguments == {**main.arguments, "dim4": 3}
+    begun, old = (dict(each.network.decoder.named_parameters()) for each in (taught, main))
+    same = [name for name in old if begun[name].shape == old[name].shape]
+    assert len(same) == len(old) - 3  # the others are of the last convolutions
+    for name in same:
+        torch.testing.assert_close(begun[name], old[name], rtol=0, atol=1e-4)
     assert checkpoints.encoder_sha256(taught.network) == checkpoints.encoder_sha256(main.network)
     export_bundle(Source(find("MNIST"), "vae", autoencoder_version="dev"), promoted / "b")
     assert runtime.load(promoted / "b").generate([3, 1]).shape == (2, 28, 28)

@@ -47,6 +47,8 @@ def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, 
             arguments[parameter.name] = checkpoints.parse_argument(parameter, words.pop(0))
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error
+    if model == DECODER and not arguments:
+        raise click.UsageError(f"give what the decoder differs in: {_in_words(allowed)}.")
     check_buildable(network, arguments)
     return arguments
 

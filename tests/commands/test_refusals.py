@@ -88,6 +88,7 @@ WRONG_TRAINING = [
     "train --model generator --diffusion 1",
     "train --model generator --weight 9",
     "train --model decoder --model-version dev",
+    "train --model decoder",
     "train --model decoder --steps 2",
     "train --model decoder --dim1 3",
     "train --model flow --class-weight 0.3",

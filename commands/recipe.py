@@ -114,11 +114,9 @@ class _Stages:
         if not self._adopts("flow", flow_name(kind)):
             self._train("flow", self.recipe["flow"], "flow", **of_all)
         for table in recipe_files.further_stages(self.recipe, "flow_stages"):
-            of_decoder = table.pop("model", "flow") == DECODER
-            if of_decoder:
-                self._train(table["name"], table, DECODER, **of_all, teacher_version="dev")
-            else:
-                self._train(table["name"], table, "flow", **of_all, initial="dev")
+            model = table.pop("model", "flow")
+            before = "teacher_version" if model == DECODER else "initial"
+            self._train(table["name"], table, model, **of_all, **{before: "dev"})
 
     def generator(self, kind: str, teacher: Version) -> None:
         """Distil a generator, and go on from it in every stage of generator_stages."""

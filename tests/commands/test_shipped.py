@@ -32,7 +32,7 @@ TAUGHT_OTHERWISE = {
     "FashionMNIST-nano",
 }
 # Of the last trainings of the recipe that it goes on from, which have another decoder than those before.
-WITHOUT = {"MNIST-compact": 6}
+WITHOUT = {"MNIST-compact": 6, "EMNIST-byclass": 0}
 OF_DEFAULTS = {"sampler": "solver"}  # names of a recipe's keys among a bundle's defaults
 NONE = "\N{EN DASH}"  # in a table
 DEFAULTS = {**asdict(FlowObjective()), **Options().described()}  # of what older trainings do not say

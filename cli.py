@@ -116,7 +116,7 @@ def export(**given: Any) -> None:
     from commands.models import Choice
 
     settings = {key: given[key] for key in flags.SAMPLING}
-    click.echo(export_one(Choice.from_flags(given), given["output"], settings, given["quantize"] or "float32"))
+    click.echo(export_one(Choice.from_flags(given), given["output"], settings, given["quantize"]))
 
 
 @cli.command(cls=flags.VariadicCommand)

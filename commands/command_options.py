@@ -35,8 +35,9 @@ def export_options(command: Command) -> Command:
         ),
         click.option(
             "--quantize",
-            type=click.Choice(["float16", *BITS]),
-            help="Store weights so, rounded; they are float32 again when loaded.  [default: float32]",
+            type=click.Choice(["float32", "float16", *BITS]),
+            default="float32",
+            help="Store weights so, rounded; they are float32 again when loaded.",
         ),
     )
 

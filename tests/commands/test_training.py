@@ -110,7 +110,7 @@ def test_log_has_a_line_an_epoch(trained):
 
 
 def test_export_writes_a_bundle_that_runs_without_torch(trained):
-    line = run(f"export {DEV} --weight 2 --steps 3", trained, torch=True).stdout
+    line = run(f"export {DEV} --weight 2 --steps 3 --quantize float32", trained, torch=True).stdout
     assert "of pixels differ from torch's" in line
     run("generate --height 1 --width 1 --output main.png", trained)
     detail = json.loads(run("info models_onnx/MNIST --json", trained).stdout)["bundles"][0]

@@ -31,7 +31,7 @@ TAUGHT_OTHERWISE = {
     "FashionMNIST-fast",
     "FashionMNIST-nano",
 }
-# Of the last trainings of the recipe that it goes on from, which have another decoder than those before.
+# Began with a main model from before its decoder was narrowed, and so without that many of its flow's last trainings.
 WITHOUT = {"MNIST-compact": 6, "EMNIST-byclass": 0}
 OF_DEFAULTS = {"sampler": "solver"}  # names of a recipe's keys among a bundle's defaults
 NONE = "\N{EN DASH}"  # in a table

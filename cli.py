@@ -60,9 +60,10 @@ def train(ctx: click.Context, /, **given: Any) -> None:
     """
     _require_training()
     from commands.recipe import run_recipe
-    from commands.train import Training, processes, say
+    from commands.train import Training
     from commands.train import train as train_one
     from commands.training_options import MODELS
+    from commands.training_processes import processes, say
 
     if (given["model"] is None) == (given["recipe"] is None):
         raise click.UsageError(f"give --model {{{','.join(MODELS)}}}, or --recipe NAME.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -19,6 +20,7 @@ from commands.options import (
 )
 from runtime.bayes import RULES
 from runtime.datasets import NAMES
+from runtime.images import Invert
 
 LEAST_TO_DISK = 20_000  # images: a tenth of fewer takes no time that could be told from that of a start
 
@@ -92,7 +94,7 @@ def classify_options(command: Command) -> Command:
         click.option("--rule", type=click.Choice(RULES), help="How to score classes.  [default: the bundle's]"),
         click.option(
             "--invert",
-            type=click.Choice(["auto", "yes", "no"]),
+            type=click.Choice(get_args(Invert)),
             default="auto",
             help="Models know light on dark; auto inverts pictures with a light border.",
         ),

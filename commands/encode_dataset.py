@@ -9,7 +9,7 @@ import torch
 from commands.data import ensure_data
 from commands.models import Choice, default_kind
 from commands.progress import track
-from commands.train import torch_device
+from commands.training_processes import torch_device
 from runtime.datasets import Dataset
 from training import latents
 from training.paths import Version

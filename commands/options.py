@@ -16,11 +16,10 @@ from runtime.chunks import DEFAULT_THREADS
 from runtime.noise import MAX_SEED
 from runtime.sampling import MAX_DIFFUSION, MAX_STEPS, MAX_WEIGHT, SAMPLERS, SOLVERS, diffusion_of
 from runtime.sessions import MAX_THREADS
-from runtime.settings import Way, way_of
+from runtime.settings import Sampling, Way, way_of
 from training.paths import KINDS, VERSIONS, Bits
 
-# Those of runtime.settings.Sampling.
-SAMPLING = ("sampler", "weight", "guidance_start", "diffusion", "steps")
+SAMPLING = tuple(Sampling.__annotations__)
 THREADS = click.IntRange(1, MAX_THREADS)
 BITS = get_args(Bits)
 BATCH_SIZE: dict[str, Any] = {"type": click.IntRange(1, 1 << 20), "default": 128, "help": "Images at a time."}

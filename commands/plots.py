@@ -26,7 +26,7 @@ REFERENCE: dict[str, dict[str, float]] = {
         "frechet_multiple": 26, "coverage": 0.62, "accuracy": 0.537,
     },
 }  # fmt: skip
-FIGURES = {
+PLOTTED = {
     "frechet_multiple": ("Fréchet distance over its floor", "generate"),
     "fidelity": ("fidelity", "generate"),
     "coverage": ("coverage", "generate"),
@@ -65,8 +65,8 @@ def draw_ladder(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 10), layout="constrained")
-    grid = figure.subplots(len(FIGURES), len(COSTS), sharey="row", sharex="col")
-    for row, (figure_name, (title, use)) in zip(grid, FIGURES.items(), strict=True):
+    grid = figure.subplots(len(PLOTTED), len(COSTS), sharey="row", sharex="col")
+    for row, (figure_name, (title, use)) in zip(grid, PLOTTED.items(), strict=True):
         for axes, (cost, unit) in zip(row, COSTS.items(), strict=True):
             for index, dataset in enumerate(sorted({facts["dataset"] for facts in found})):
                 points = sorted(_points([f for f in found if f["dataset"] == dataset], cost, figure_name, use))

@@ -8,19 +8,21 @@ from typing import Any
 
 import click
 import torch
-from torch import nn
 
 from commands import recipe_files
 from commands.encode_dataset import encode
 from commands.export import bundle_target, write_bundle
 from commands.models import default_kind
 from commands.progress import note
-from commands.train import Training, agreed, train
+from commands.train import Training, train
+from commands.training_processes import agreed
 from export.bundles import replaceable
 from export.sources import Source
 from training import checkpoints, parallel
+from training.autoencoders import AutoEncoder
+from training.flows import Flow
 from training.options import Options, SamplerOptions
-from training.paths import CLASSIFIER, DECODER, KINDS, Version, flow_name, generator_name
+from training.paths import CLASSIFIER, DECODER, Version, flow_name, generator_name
 
 ENCODING_BATCH = 500
 
@@ -55,9 +57,7 @@ def run_recipe(
     )  # fmt: skip
     trained = []
     if "autoencoder" in recipe:
-        for table, adopted in (("autoencoder", kind), ("flow", flow_name(kind))):
-            if "from" in recipe[table]:
-                _check_given(recipe[table]["from"], adopted, len(dataset.classes))
+        _check_given(recipe, kind, len(dataset.classes))
         stages.autoencoder(kind)
         stages.classifier()
         stages.flow(kind)
@@ -75,11 +75,16 @@ def run_recipe(
     return write_bundle(Source(dataset, kind), None, sampler, storage, packed)
 
 
-def _check_given(other: str, name: str, classes: int) -> None:
-    """CheckpointError where another model's main checkpoint is not there, or is a flow of other classes."""
-    path = checkpoints.main_of(other, name)
-    if name not in KINDS:
-        checkpoints.check_classes(checkpoints.load(path, nn.Module), path, classes)
+def _check_given(recipe: dict[str, Any], kind: str, classes: int) -> None:
+    """CheckpointError where what is taken from other models is not there, or does not fit."""
+    autoencoder, flow = (
+        checkpoints.main_of(recipe[table]["from"], name) if "from" in recipe[table] else None
+        for table, name in (("autoencoder", kind), ("flow", flow_name(kind)))
+    )
+    if autoencoder is not None and flow is not None:
+        found = checkpoints.load(flow, Flow)
+        checkpoints.check_classes(found, flow, classes)
+        checkpoints.check_fits(found, flow, checkpoints.load(autoencoder, AutoEncoder), autoencoder)
 
 
 @dataclass

@@ -202,6 +202,8 @@ def _check_across(recipe: Mapping[str, Any]) -> None:
         if "from" in table and (idle := table.keys() - {"from", "model", "sampler"}):
             more = ", ".join(sorted(idle))
             raise DataError(f"{name}: what is taken from another model is not trained: leave out {more}")
+    if "from" in recipe.get("flow", {}) and "from" not in recipe["autoencoder"]:
+        raise DataError("flow: another model's goes with no new encoder: autoencoder lacks from")
     for name in ("flow_stages", "generator_stages"):
         stages = [{**stage, "name": ""} for stage in further_stages(recipe, name)]
         if any(stage["seed"] > MAX_SEED for stage in stages):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from commands.models import default_kind
 from commands.options import SAMPLING, take_dataset
 from commands.progress import note, track
 from commands.training_options import RUN, check_together
+from commands.training_processes import agreed
 from runtime.datasets import Dataset
-from runtime.errors import ToolkitError
 from runtime.tracking import untracked
 from training import checkpoints, latents, parallel, paths
 from training.autoencoders import AUTOENCODERS, AutoEncoder
@@ -106,7 +105,7 @@ class Training:
         """What a generator minimises."""
         return GeneratorObjective(**{each.name: getattr(self, each.name) for each in fields(GeneratorObjective)})
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """The autoencoder that is trained, or of what is trained."""
         return self.model if self.model in AUTOENCODERS else self.autoencoder or default_kind(self.dataset)
@@ -141,15 +140,11 @@ def train(training: Training, promote: bool | None) -> str:
 
 
 def _check_fits_main(training: Training, path: Path) -> None:
-    """ToolkitError where a flow goes with another encoder or decoder than the main autoencoder's, if there is one."""
+    """CheckpointError where a flow goes with another autoencoder than the main one, if there is one."""
     main = paths.checkpoint_path(training.dataset.model_name, "main", training.kind)
     if not main.is_file():
         return
-    flow, autoencoder = checkpoints.load(path, Flow), checkpoints.load(main, AutoEncoder)
-    if checkpoints.encoder_sha256(autoencoder.network) != flow.description["encoder_sha256"]:
-        raise ToolkitError(f"{path} learnt latents of another encoder than {main} has: promote that autoencoder first")
-    if checkpoints.drawn_with(flow) not in (None, checkpoints.draws_for(autoencoder)):
-        raise ToolkitError(f"{path} goes on from a flow that was finished with another decoder than {main} has")
+    checkpoints.check_fits(checkpoints.load(path, Flow), path, checkpoints.load(main, AutoEncoder), main)
 
 
 def _train(training: Training) -> Path:
@@ -193,42 +188,6 @@ def _given_to_flow(training: Training) -> Given:
 def _initial(training: Training, network: type[Network]) -> Checkpoint[Network] | None:
     """What the training goes on from."""
     return _checkpoint(training, training.initial, training.name, network)
-
-
-@contextmanager
-def processes(device: str, threads: int | None) -> Iterator[torch.device]:
-    """The device of --device for a block in which the processes of torchrun train together; threads: of torch."""
-    if threads:
-        torch.set_num_threads(threads)
-    with parallel.group(torch_device(device)) as own:
-        yield own
-
-
-def say(line: str) -> None:
-    """Print a line once, however many processes train."""
-    if parallel.is_first():
-        click.echo(line)
-
-
-def agreed(question: str) -> bool:
-    """Whether somebody is there to ask, and agrees."""
-    somebody = sys.stdin is not None and sys.stdin.isatty()
-    return parallel.count() == 1 and somebody and click.confirm(question)
-
-
-def torch_device(name: str) -> torch.device:
-    """The device of --device, on which float32 is no less and results repeat; UsageError where it is not there."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        why = str(error).splitlines()[0][:200]
-        raise click.UsageError(f"--device {name!r} is not to be had here: {why}") from error
-    return device
 
 
 def _checkpoint(

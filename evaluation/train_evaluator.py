@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import torch
@@ -14,7 +15,10 @@ from evaluation.evaluator import FOLDER, WHICH, Evaluator, Which, file_name
 from evaluation.networks import BATCH_SIZE, PoolingNetwork, ResidualNetwork, fit
 from export import onnx_files
 from export.graphs import GraphSpec
+from export.verify import check_graph
 from runtime import datasets
+from runtime.files import written_aside
+from runtime.sessions import Graph, SessionSettings
 
 Item = TypeVar("Item")
 NETWORKS: dict[Which, type[nn.Module]] = {"first": PoolingNetwork, "second": ResidualNetwork}
@@ -22,16 +26,20 @@ SEEDS: dict[Which, int] = {"first": 101, "second": 202}
 
 
 def train(dataset: datasets.Dataset, which: Which, root: Path, epochs: int) -> float:
-    """Train, write the ONNX file, and return its accuracy on the test set."""
+    """Train, write the ONNX file, and return its accuracy on the test set; ExportMismatchError if it is not torch's."""
     torch.manual_seed(SEEDS[which])
     data = datasets.load(dataset, root, "train")
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     network = NETWORKS[which](len(dataset.classes))
     fit(network, images, labels, epochs * len(images) // BATCH_SIZE, SEEDS[which], _told)
-    FOLDER.mkdir(exist_ok=True)
     example = (images[:3, None].float() / 255,)
-    name = file_name(dataset, which)
-    onnx_files.write(GraphSpec(name, network, ("image",), ("features", "logits"), example), FOLDER)
+    spec = GraphSpec(file_name(dataset, which), network, ("image",), ("features", "logits"), example)
+    FOLDER.mkdir(exist_ok=True)
+    with TemporaryDirectory() as folder, written_aside(FOLDER / spec.file) as aside:
+        onnx_files.write(spec, Path(folder))
+        content = (Path(folder) / spec.file).read_bytes()
+        check_graph(spec, Graph(content, spec.file, SessionSettings()))
+        aside.write_bytes(content)
     test = datasets.load(dataset, root, "test")
     return float((Evaluator(dataset, which)(test.images).labels == test.labels).mean())
 

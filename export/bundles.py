@@ -126,12 +126,13 @@ def _replace(folder: Path, new: Path) -> None:
     """Put the folder `new` in the place of `folder`."""
     new.chmod(0o755)
     old = new.with_name(new.name + ".old")
-    if folder.exists():
-        folder.rename(old)
     try:
+        if folder.exists():
+            folder.rename(old)
         new.rename(folder)
-    except OSError:
-        if old.exists():
+    except BaseException:  # a signal to stop, too
+        if old.exists() and not folder.exists():
             old.rename(folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

@@ -11,7 +11,7 @@ from runtime.datasets import Dataset
 from training import checkpoints, paths
 from training.autoencoders import AutoEncoder
 from training.calibration import UNCALIBRATED
-from training.checkpoints import Checkpoint, CheckpointError
+from training.checkpoints import Checkpoint
 from training.flows import Flow
 from training.generators import Generator
 from training.options import SamplerOptions
@@ -119,9 +119,8 @@ def sampler_of(source: Source) -> SamplerOptions:
 
 def _drawn_by(flow: Checkpoint[Flow] | None, generator: Checkpoint[Generator] | None) -> SamplerOptions:
     """The sampler that a flow was finished with, or the default, at the guidance weight of the generator beside it."""
-    of_flow, of_generator = (
-        SamplerOptions(**part.description.get("sampler", {})) if part else None for part in (flow, generator)
-    )
+    of_flow = checkpoints.sampler_of(flow) if flow else None
+    of_generator = SamplerOptions(**generator.description.get("sampler", {})) if generator else None
     if of_flow is None or of_generator is None:
         return of_flow or of_generator or SamplerOptions()
     return replace(of_flow, weight=of_generator.weight)
@@ -131,16 +130,7 @@ def _flow_of(source: Source, autoencoder: Checkpoint[AutoEncoder]) -> Checkpoint
     """The flow's checkpoint; CheckpointError where it learnt another encoder's latents, or with another decoder."""
     checkpoint = checkpoints.load(source.flow_path, Flow)
     checkpoints.check_classes(checkpoint, source.flow_path, len(source.dataset.classes))
-    if checkpoint.description["encoder_sha256"] != checkpoints.encoder_sha256(autoencoder.network):
-        raise CheckpointError(
-            f"{source.flow_path} was trained on latents of another encoder than {source.autoencoder_path} has: "
-            "encode the data set again and train the flow on it"
-        )
-    if checkpoints.drawn_with(checkpoint) not in (None, checkpoints.draws_for(autoencoder)):
-        raise CheckpointError(
-            f"{source.flow_path} was finished with another decoder than {source.autoencoder_path} has: "
-            "take both of one version"
-        )
+    checkpoints.check_fits(checkpoint, source.flow_path, autoencoder, source.autoencoder_path)
     return checkpoint
 
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, MissingDataError
-from .framing import Framing
+from .framing import SIZE, Framing
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 Size = Literal["base", "compact", "fast", "tiny", "nano"]
 SIZES: tuple[Size, ...] = get_args(Size)
-IMAGE_SIZE = 28
+IMAGE_SIZE = SIZE
 # Every eleventh training image is held out for validation. The stride is odd because MNIST's training file alternates
 # between its two groups of writers.
 VALIDATION_STRIDE = 11

@@ -153,9 +153,10 @@ class Model:
         batch_size: int = CHUNK,
         **settings: Unpack[Sampling],
     ) -> Iterator[Images]:
-        """The images of generate(cycled labels, seed=seed, first=first), `num` of them, in batches of bounded memory.
+        """The images that generate draws of repeated labels, `num` of them, in batches of bounded memory.
 
-        labels are repeated as often as needed; all classes in turn by default.
+        labels: all classes in turn by default. first: how many to pass over, so that a stream goes on where another
+        of the same labels and seed ended.
         """
         cycle = check_labels(np.arange(len(self.classes)) if labels is None else labels, len(self.classes))
         if not len(cycle):
@@ -167,9 +168,9 @@ class Model:
             draw([], first=end)  # refuses what is out of range now, not at the first batch
 
         def batches() -> Iterator[Images]:
-            for start in range(0, num, batch_size):
-                stop = min(start + batch_size, num)
-                yield draw(cycle[np.arange(start, stop) % len(cycle)], first=first + start)
+            for start in range(first, first + num, batch_size):
+                stop = min(start + batch_size, first + num)
+                yield draw(cycle[np.arange(start, stop) % len(cycle)], first=start)
 
         return batches()
 
@@ -256,7 +257,10 @@ class Model:
 
     def _by_solver(self, settings: Sampling) -> Sampling:
         """The settings with a solver where they name no sampler."""
-        return {**settings, "sampler": solver_of(self.bundle, settings)}
+        sampler = solver_of(self.bundle, settings)
+        if sampler == sampling.FEW:
+            raise ValueError(f"sampler {sampling.FEW} has neither latents nor steps")
+        return {**settings, "sampler": sampler}
 
     def _request(
         self, labels: ArrayLike, seed: int, first: int, settings: Sampling

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from . import bayes, noise
 from .bayes import DenoisingBank, Floats, LabelledVelocity, Rule
 
-VelocityAndDivergence = Callable[[Floats, Floats, NDArray[np.int64]], tuple[Floats, Floats]]
+LabelledVelocityAndDivergence = Callable[[Floats, Floats, NDArray[np.int64]], tuple[Floats, Floats]]
 _CHUNK_ROWS = 8192  # evaluations of the flow at a time, so that memory is bounded
 
 
@@ -25,7 +25,7 @@ class Scorer:
         bank: DenoisingBank,
         likelihood_steps: int,
         velocity: LabelledVelocity,
-        velocity_and_divergence: VelocityAndDivergence,
+        velocity_and_divergence: LabelledVelocityAndDivergence,
     ) -> None:
         self._classes, self._size = classes, math.prod(latent_shape)
         self._times, self._weights = np.array(bank.times), np.array(bank.weights)
@@ -73,7 +73,7 @@ class Scorer:
 
         return self._log_densities(z, without_divergence, np.arange(self._classes))
 
-    def _log_densities(self, z: Floats, field: VelocityAndDivergence, labels: NDArray[np.int64]) -> Floats:
+    def _log_densities(self, z: Floats, field: LabelledVelocityAndDivergence, labels: NDArray[np.int64]) -> Floats:
         """Of every latent (N, ...) under every label (M,): (N, M)."""
         each = np.tile(labels, len(z))
         found = bayes.log_density(

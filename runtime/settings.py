@@ -18,7 +18,7 @@ class Sampling(TypedDict, total=False):
     sampler: "sde" (Euler-Maruyama), "ode" (Euler), "heun" or "dpmpp" (DPM-Solver++(2M)); steps: of it;
     diffusion: sigma(t) = diffusion (1 - t) of "sde" and "heun", 0 is the ODE. Sampler "few" is a generator distilled
     from a solver, of which there is only the weight to choose: where it is the bundle's default and something else is
-    set, the bundle's solver takes its place.
+    set, the bundle's solver takes its place, at the generator's weight unless another is given.
     """
 
     sampler: sampling.Sampler | None

@@ -22,7 +22,7 @@ from training.blocks import Network
 from training.classifiers import Classifier
 from training.flows import Flow
 from training.generators import Generator
-from training.options import DRAWING_WEIGHTS
+from training.options import DRAWING_WEIGHTS, SamplerOptions
 from training.paths import DECODER, checkpoint_path, log_path
 
 FORMAT = 1
@@ -127,12 +127,28 @@ def check_classes(checkpoint: Checkpoint[Any], path: Path, count: int) -> None:
         raise CheckpointError(f"{path} is of {found} classes, where there are {count}")
 
 
+def sampler_of(flow: Checkpoint[Flow]) -> SamplerOptions:
+    """How a flow was drawn when it last was finished, or else was told to be."""
+    return SamplerOptions(**(_finishing(flow) or flow.description).get("sampler", {}))
+
+
+def check_fits(flow: Checkpoint[Flow], path: Path, autoencoder: Checkpoint[AutoEncoder], other: Path) -> None:
+    """CheckpointError where a flow learnt latents of another encoder, or was finished with another decoder.
+
+    path, other: where the two lie.
+    """
+    if flow.description["encoder_sha256"] != encoder_sha256(autoencoder.network):
+        raise CheckpointError(
+            f"{path} was trained on latents of another encoder than {other} has: "
+            "take the one it was trained with, or encode the data set again and train the flow on it"
+        )
+    if drawn_with(flow) not in (None, draws_for(autoencoder)):
+        raise CheckpointError(f"{path} was finished with another decoder than {other} has: take both of one version")
+
+
 def drawn_with(flow: Checkpoint[Flow]) -> Any:
     """What the last epoch came to in which a flow drew, as the decoder that then learnt, too, says it; None: never."""
-    told = flow.description
-    while told and not any(told.get(name) for name in DRAWING_WEIGHTS):
-        told = told.get("before", {})
-    return told.get("last_epoch")
+    return _finishing(flow).get("last_epoch")
 
 
 def draws_for(autoencoder: Checkpoint[AutoEncoder]) -> Any:
@@ -166,6 +182,14 @@ def parse_argument(parameter: inspect.Parameter, text: str) -> int | str:
     if not least <= value <= MOST:
         raise ValueError(f"--{parameter.name} is {least} to {MOST}, not {value}")
     return value
+
+
+def _finishing(flow: Checkpoint[Flow]) -> dict[str, Any]:
+    """The description of the last training in which a flow drew; {} where there was none."""
+    told = flow.description
+    while told and not any(told.get(name) for name in DRAWING_WEIGHTS):
+        told = told.get("before", {})
+    return told
 
 
 def _copy(source: Path, target: Path) -> Path:

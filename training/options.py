@@ -47,10 +47,6 @@ def changed(way: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return {**way, **own, **given}
 
 
-# Fields of a DrawingObjective.
-DRAWING_WEIGHTS = ("frechet_weight", "kernel_weight", "reading_weight", "adversarial_weight")
-
-
 @dataclass(frozen=True)
 class DrawingObjective:
     """What whole images cost that are drawn with a sampler.
@@ -73,6 +69,9 @@ class DrawingObjective:
     def draws(self) -> bool:
         """Whether the loss takes images drawn with the sampler."""
         return any(getattr(self, name) for name in DRAWING_WEIGHTS)
+
+
+DRAWING_WEIGHTS = tuple(each.name for each in fields(DrawingObjective) if each.name.endswith("_weight"))
 
 
 @dataclass(frozen=True)

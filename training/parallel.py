@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from runtime.errors import ToolkitError
 
+OF_TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}  # in the environment
+
 
 @contextmanager
 def group(device: torch.device) -> Iterator[torch.device]:
     """Inside, this process belongs to the group that torchrun describes, if there is one; gives its device."""
-    if "WORLD_SIZE" not in os.environ:
+    if not os.environ.keys() >= OF_TORCHRUN:
         yield device
         return
     if device.type == "cuda":

@@ -69,7 +69,7 @@ class Run:
 
     facts: what else the checkpoint's description says; initial: the description of the checkpoint it goes on from,
     which becomes its "before"; part: the name of the part of what is trained that the checkpoint holds ("": all);
-    beside: runs of its other parts, which write no log of their own. Where processes train together only the first
+    beside: runs of its other parts, which have the same log. Where processes train together only the first
     writes.
     """
 
@@ -136,8 +136,9 @@ class Run:
         if not parallel.is_first():
             return
         self._log.append(json.dumps(record))
-        with written_aside(log_path(self.checkpoint)) as aside:
-            aside.write_text("".join(f"{line}\n" for line in self._log))
+        for run in (self, *self.beside):
+            with written_aside(log_path(run.checkpoint)) as aside:
+                aside.write_text("".join(f"{line}\n" for line in self._log))
         if record["kept"]:
             for run in (self, *self.beside):
                 run.save(network.get_submodule(run.part), record, complete=False)

@@ -17,7 +17,6 @@ from training.checkpoints import Checkpoint, CheckpointError
 from training.drawing import Drawing
 from training.flows import Flow
 from training.loop import Job, Losses, fit
-from training.options import SamplerOptions
 from training.paths import DECODER
 from training.runs import Task
 
@@ -33,7 +32,7 @@ def train_decoder(task: Task, kind: str, autoencoder: Checkpoint[AutoEncoder], f
     if flow.description["encoder_sha256"] != encoder:
         raise CheckpointError("the flow was trained on latents of another encoder than the autoencoder has")
     arguments = autoencoder.arguments | task.arguments
-    sampler = SamplerOptions(**flow.description.get("sampler", {}))
+    sampler = checkpoints.sampler_of(flow)
     identity = {"model": DECODER, "autoencoder": kind, "encoder_sha256": encoder}
     facts = {"sampler": asdict(sampler)}  # the flow may have been finished otherwise since
     run = task.run(kind, replace(autoencoder, arguments=arguments), identity, facts=facts)

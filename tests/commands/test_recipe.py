@@ -179,6 +179,33 @@ def test_a_flow_of_other_classes_is_refused(promoted, root):
         export_bundle(Source(find("EMNIST"), "vae"), promoted / "b")
 
 
+def test_a_flow_of_another_encoder_is_refused(promoted, root):
+    for name in ("vae", "vae-flow"):
+        target = paths.checkpoint_path("FashionMNIST", "main", name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(paths.checkpoint_path("MNIST", "main", name), target)
+    path = paths.checkpoint_path("FashionMNIST", "main", "vae")
+    other = checkpoints.load(path, AutoEncoder)
+    torch.nn.init.zeros_(next(other.network.encoder.parameters()))
+    checkpoints.save(other, path)
+    (promoted / "other.toml").write_text(COMPACT.replace('from = "MNIST"', 'from = "FashionMNIST"', 1))
+    with pytest.raises(CheckpointError, match=r"another encoder than .*FashionMNIST.main.vae"):
+        run(root, promote=False, name="other")
+    assert not (promoted / "checkpoints/MNIST-compact").exists()
+
+
+def test_what_is_trained_is_settled_when_it_begins(promoted, root, monkeypatch):
+    training = train.Training(find("MNIST"), root, "flow", Options())
+    assert training.name == "vae-flow"
+    monkeypatch.setattr(train, "default_kind", lambda dataset: "autoencoder")  # of a bundle exported meanwhile
+    assert training.name == "vae-flow"
+
+
+def test_a_finished_decoder_has_the_log_of_its_training(promoted):
+    logs = [paths.log_path(paths.checkpoint_path("MNIST", "main", name)) for name in ("vae", "vae-flow")]
+    assert logs[0].read_text() == logs[1].read_text()
+
+
 def test_a_damaged_bundle_can_be_exported_anew(promoted, capsys):
     path = promoted / "models_onnx" / "MNIST"
     content = (path / "generate.onnx").read_bytes()

@@ -6,11 +6,12 @@ import torch
 
 from commands import recipe, recipe_files, training_options
 from runtime.errors import DataError
-from tests.recipes import TINY, run
+from tests.recipes import COMPACT, TINY, run
 from training.checkpoints import CheckpointError
 
 AUTOENCODER = TINY[TINY.index("[autoencoder]") : TINY.index("[classifier]")]
 DISTILLATION = TINY[TINY.index("[distillation]") : TINY.index("[[generator_stages]]")]
+FLOW = TINY[TINY.index("[flow]") : TINY.index("[[flow_stages]]")]
 CLASSIFIER = TINY[TINY.index("[classifier]") : TINY.index("[flow]")]
 
 
@@ -72,9 +73,8 @@ def test_unknown_recipes_list_the_known(folder):
 
 
 def test_a_model_to_go_on_from_is_missed_before_anything_is_trained(folder, root):
-    a, b = TINY.index("[flow]"), TINY.index("[[flow_stages]]")
-    (folder / "tiny.toml").write_text(f'{TINY[:a]}[flow]\nfrom = "MNIST-none"\n{TINY[b:]}')
-    with pytest.raises(CheckpointError, match=r"no checkpoint .*MNIST-none.main.vae-flow"):
+    (folder / "tiny.toml").write_text(COMPACT.replace('from = "MNIST"', 'from = "MNIST-none"'))
+    with pytest.raises(CheckpointError, match=r"no checkpoint .*MNIST-none.main.vae\.safetensors"):
         run(root, promote=False)
     assert not (folder / "checkpoints").exists()
 
@@ -132,6 +132,7 @@ STAGE = "[[flow_stages]]\nname = 'more'\ntotal_epochs = 1\n"
         ("alpha = 0.5", f"lr = 1{5000 * '0'}", "damaged"),
         ("alpha = 0.5", f"lr = {5000 * '['}", "damaged"),
         ("[flow]", '[flow]\nfrom = "MNIST-none"', "flow: .* is not trained: leave out batch_size"),
+        (FLOW, '[flow]\nfrom = "MNIST"\n', "flow: another model's goes with no new encoder: autoencoder lacks from"),
         ("weight = 1.5", "weight = 9", "export: a generator has a guidance weight of 0.5 to 3"),
         ("[distillation]", "[distillation.sampler]\nweight = 4\n[distillation]", "distillation: a generator has"),
         ("[distillation]", "[distillation.sampler]\ndiffusion = 1\n[distillation]", "distillation: sampler: has 'diff"),

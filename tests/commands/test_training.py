@@ -198,6 +198,12 @@ def test_two_processes_train_as_one_does(trained, root, tmp_path, training):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+def test_a_cluster_that_says_less_than_torchrun_trains_one_process(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    run(f"train --model vae --root {root} {TINY} {TINY_AUTOENCODER} --no-promote", tmp_path, torch=True)
+    assert (tmp_path / "checkpoints/MNIST/dev/vae.safetensors").is_file()
+
+
 def test_a_flow_of_another_autoencoder_is_refused(trained, root, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "copy")
     run(f"train --model vae --root {root} {TINY} {TINY_AUTOENCODER} --seed 9", folder, torch=True)

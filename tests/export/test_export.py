@@ -1,6 +1,7 @@
 """Graphs that match torch, and bundles that are written whole."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -181,6 +182,33 @@ def test_images_are_drawn_as_the_flow_was_finished_unless_told_otherwise(tmp_pat
     export_bundle(source, tmp_path / "bundle")
     defaults = bundles.read(tmp_path / "bundle").defaults
     assert (defaults.steps, defaults.weight, defaults.guidance_start) == (3, 1.7, 0.25)
+
+
+def test_a_flow_that_was_tuned_since_draws_as_it_was_finished(source):
+    flow = checkpoints.load(source.flow_path, Flow)
+    finished = SamplerOptions("ode", steps=2, weight=1.9)
+    before = {**flow.description, "frechet_weight": 0.05, "sampler": asdict(finished)}
+    tuned = {**flow.description, "sampler": asdict(SamplerOptions()), "before": before}
+    assert checkpoints.sampler_of(Checkpoint(flow.network, flow.arguments, tuned)) == finished
+
+
+@pytest.mark.parametrize("renamed", [1, 2])
+def test_who_stops_an_export_keeps_the_bundle_before(tmp_path, source, monkeypatch, renamed):
+    folder = tmp_path / "bundle"
+    export_bundle(source, folder, SamplerOptions(steps=3))
+    calls, rename = [], Path.rename
+
+    def stopped(self, target):
+        calls.append(self)
+        if len(calls) == renamed:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        export_bundle(source, folder, SamplerOptions(steps=5))
+    assert bundles.read(folder).defaults.steps == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoints"]
 
 
 def test_a_generator_beside_a_flow_draws_at_its_own_weight(tmp_path, source):

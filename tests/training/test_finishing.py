@@ -116,6 +116,17 @@ def test_the_frechet_loss_goes_on_from_its_state():
     assert other(drawn, labels[:20]).item() == wanted.item()
 
 
+def test_the_frechet_loss_of_what_is_not_finite_is_none():
+    images, labels, _ = problem()
+    loss = frechet_loss(images, labels)
+    real = averages(images.float() / 255)
+    loss.start(real, labels)
+    wrong = real.clone()
+    wrong[0, 0] = torch.inf
+    assert loss(wrong, labels).isnan()
+    assert loss(real, labels).isfinite()  # what it knows is as before
+
+
 def test_the_kernel_loss_drives_apart_what_is_too_much_alike():
     torch.manual_seed(0)
     labels = torch.arange(600) % CLASSES

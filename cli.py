@@ -65,7 +65,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
     from commands.training_options import MODELS
     from commands.training_processes import processes, say
 
-    if (given["model"] is None) == (given["recipe"] is None):
+    if given["model"] is None and given["recipe"] is None:
         raise click.UsageError(f"give --model {{{','.join(MODELS)}}}, or --recipe NAME.")
     flags.check_solver(given)
     with processes(given["device"], given["threads"]) as device:
@@ -122,6 +122,7 @@ def export(**given: Any) -> None:
 
 @cli.command(cls=flags.VariadicCommand)
 @flags.dataset_options
+@flags.bundle_option
 @flags.model_options
 @flags.autoencoder_version_option
 @flags.sampling_options
@@ -154,6 +155,7 @@ def generate(ctx: click.Context, /, **given: Any) -> None:
 @cli.command()
 @click.argument("files", nargs=-1, required=True, type=flags.GivenPath(path_type=Path, readable=False))
 @flags.dataset_options
+@flags.bundle_option
 @flags.model_options
 @flags.autoencoder_version_option
 @own.classify_options
@@ -176,6 +178,7 @@ def classify(**given: Any) -> None:
 
 @cli.command(cls=flags.VariadicCommand)
 @flags.dataset_options
+@flags.bundle_option
 @flags.model_options
 @flags.autoencoder_version_option
 @flags.data_options_but("--num-workers")
@@ -198,10 +201,11 @@ def test(**given: Any) -> None:
 
 @cli.command("test-reconstruction")
 @flags.dataset_options
+@flags.bundle_option
 @flags.model_options
 @flags.data_options_but("--batch-size", "--num-workers")
 @flags.grid_options
-@flags.output_option(".png")
+@flags.output_option(".png", default="test-reconstruction-MODEL.png")
 @flags.threads_option
 def test_reconstruction(**given: Any) -> None:
     """Draw test images beside their reconstructions.
@@ -220,6 +224,7 @@ def test_reconstruction(**given: Any) -> None:
 
 @cli.command()
 @flags.dataset_options
+@flags.bundle_option
 @flags.model_options
 @flags.autoencoder_version_option
 @flags.data_options_but("--batch-size", "--num-workers")
@@ -262,9 +267,9 @@ def info(name: str | None, plot: Path | None, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("name")
-@flags.output_option(".tar.xz")
+@flags.output_option(".tar.xz", default="NAME.tar.xz")
 def pack(name: str, output: Path | None) -> None:
-    """Write a bundle, by name or folder, as one small file, NAME.tar.xz unless told otherwise.
+    """Write a bundle, by name or folder, as one small file.
 
     The runtime reads it as it is, and `tar -xf` makes the folder of it again.
 

@@ -75,7 +75,7 @@ def generate_options(command: Command) -> Command:
             help="Class names or indices, with spaces or commas between, cycled.  [default: all classes in turn]",
         ),
         grid_options,
-        output_option(".png", ".npz"),
+        output_option(".png", ".npz", default="generate-MODEL.png"),
         click.option("--num", type=click.IntRange(0, 10**9), help="How many images in an .npz.  [default: a page's]"),
         click.option(
             "--path",

@@ -159,8 +159,9 @@ def _line(judged: Mapping[str, Any], name: str) -> str:
 
 
 def _command(choice: Choice, extent: Extent) -> str:
-    split = f" --split {choice.dataset.split}" if choice.dataset.split else ""
+    dataset = choice.dataset
+    split = f" --split {dataset.split}" if dataset.split else ""
+    size = f" --size {dataset.size}" if dataset.size != "base" else ""
+    of_model = f"--dataset {dataset.name}{split}{size}" if choice.bundle is None else f"--bundle {choice.name}"
     networks = " --train-networks" if extent.train_networks else ""
-    size = f" --size {choice.dataset.size}" if choice.dataset.size != "base" else ""
-    start = f"python cli.py evaluate --dataset {choice.dataset.name}{split}{size}"
-    return f"{start} --part {extent.part} --seeds {extent.seeds}{networks}"
+    return f"python cli.py evaluate {of_model} --part {extent.part} --seeds {extent.seeds}{networks}"

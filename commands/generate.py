@@ -39,7 +39,7 @@ def generate(
 
     as_path: a page with a row for each of `height` images that shows how it arises from noise.
     """
-    path = output or Path(f"generate-{choice.dataset.model_name}.png")
+    path = output or Path(f"generate-{choice.name}.png")
     if num is not None and path.suffix.lower() == ".png":
         raise click.UsageError(
             f"--num goes with an .npz --output; a page has --height times --width images, not {num}."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 import runtime
 from commands.options import take_dataset
@@ -15,17 +16,18 @@ from commands.progress import note
 from runtime import bundle as bundles
 from runtime import places
 from runtime.chunks import DEFAULT_THREADS
-from runtime.datasets import Dataset
+from runtime.datasets import DATASETS, Dataset
 from runtime.sessions import SessionSettings, available_providers
 from training.paths import Version, checkpoint_path, flow_name, generator_name, sha256
 
 EXPORTED = Path("models_onnx")  # of the current directory
+SAID_BY_BUNDLE = ("dataset", "split", "size", "model", "model_version", "autoencoder_version")
 NEEDS_TORCH = "needs torch: pip install '.[train]'"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which model a command asks for."""
+    """Which model a command asks for; bundle: the very one, of the dataset, whatever its versions."""
 
     dataset: Dataset
     kind: str | None = None  # "autoencoder" or "vae"; None is the shipped one
@@ -33,12 +35,21 @@ class Choice:
     autoencoder_version: Version = "main"
     device: str = "auto"
     threads: int = DEFAULT_THREADS
+    bundle: runtime.Bundle | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.dataset.model_name if self.bundle is None else self.bundle.name
 
     @classmethod
     def from_flags(cls, flags: dict[str, Any]) -> Choice:
-        """Take and remove the flags of this choice from a command's."""
+        """Take and remove the flags of this choice from a command's; UsageError where --bundle decides others."""
+        dataset, path = take_dataset(flags), flags.pop("bundle", None)
+        bundle = None if path is None else _read_alone(path)
         return cls(
-            dataset=take_dataset(flags),
+            dataset=dataset if bundle is None else _dataset_of(bundle),
+            bundle=bundle,
             kind=flags.pop("model"),
             version=flags.pop("model_version"),
             autoencoder_version=flags.pop("autoencoder_version", "main"),
@@ -55,6 +66,8 @@ def opened(choice: Choice, flow_needed: bool = True) -> runtime.Model:
     that only encodes and decodes will do.
     """
     settings = SessionSettings(choice.threads, _providers(choice.device))
+    if choice.bundle is not None:
+        return runtime.Model(choice.bundle, settings)
     bundle = _bundle_of(choice.dataset) if choice.version == choice.autoencoder_version == "main" else None
     if bundle is not None and choice.kind in (None, bundle.manifest.get("autoencoder")):
         _note_newer_checkpoints(choice, bundle)
@@ -106,6 +119,22 @@ def require_training(packages: Sequence[str] = ("torch", "onnx", "onnxscript", "
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise runtime.ToolkitError(f"this {NEEDS_TORCH} (missing: {', '.join(missing)})")
+
+
+def _read_alone(path: str) -> runtime.Bundle:
+    """The bundle of --bundle; UsageError where another flag says which model, too."""
+    context = click.get_current_context()
+    for name in SAID_BY_BUNDLE:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--bundle decides --{name.replace('_', '-')}: leave it out.")
+    return bundle_called(path)
+
+
+def _dataset_of(bundle: runtime.Bundle) -> Dataset:
+    key = bundle.manifest["dataset"]["key"]
+    if key not in DATASETS:
+        raise runtime.BundleError(f"{bundle.path} is of a data set {key!r}, which is not known here")
+    return DATASETS[key]
 
 
 def _bundle_of(dataset: Dataset) -> runtime.Bundle | None:

@@ -109,6 +109,12 @@ def dataset_options(command: Command) -> Command:
     )
 
 
+def bundle_option(command: Command) -> Command:
+    """--bundle, for commands that run a model."""
+    text = "A bundle's name, folder or .tar.xz, in place of the one that --dataset, --split and --size say."
+    return click.option("--bundle", type=GivenPath(), metavar="PATH", help=text)(command)
+
+
 def take_dataset(given: dict[str, Any]) -> datasets.Dataset:
     """Take and remove the flags of dataset_options; UsageError for a split of what has none."""
     name, split = given.pop("dataset"), given.pop("split", None)
@@ -296,9 +302,9 @@ autoencoder_version_option = click.option(
 )
 
 
-def output_option(*endings: str) -> Callable[[Command], Command]:
-    """--output, a NamedFile."""
-    text = f"File to write; ends in {' or '.join(endings)}."
+def output_option(*endings: str, default: str) -> Callable[[Command], Command]:
+    """--output, a NamedFile; default: what it is otherwise, in words."""
+    text = f"File to write; ends in {' or '.join(endings)}.  [default: {default}]"
     return click.option("--output", type=NamedFile(*endings), metavar="FILE", help=text)
 
 

@@ -18,11 +18,12 @@ from commands.train import Training, train
 from commands.training_processes import agreed
 from export.bundles import replaceable
 from export.sources import Source
+from runtime.errors import ToolkitError
 from training import checkpoints, parallel
 from training.autoencoders import AutoEncoder
 from training.flows import Flow
 from training.options import Options, SamplerOptions
-from training.paths import CLASSIFIER, DECODER, Version, flow_name, generator_name
+from training.paths import CLASSIFIER, DECODER, Version, flow_name, generator_name, interrupted
 
 ENCODING_BATCH = 500
 
@@ -43,6 +44,8 @@ def run_recipe(
     """
     recipe = recipe_files.read(name)
     dataset = recipe_files.dataset_of(recipe)
+    if not resume and parallel.is_first() and (left := interrupted(dataset.model_name)):
+        raise ToolkitError(f"{left[0]} is of an interrupted training: --resume goes on, to begin anew remove it")
     if promote is None:
         promote = agreed(f"Replace the main checkpoints and the bundle of {dataset.model_name}?")
     exported = dict(recipe["export"])

@@ -102,6 +102,6 @@ def test_reconstruction(choice: Choice, root: Path, height: int, width: int, sca
     originals = data.images[:count]
     pairs = np.stack([originals, model.reconstruct(originals)], axis=1).reshape(-1, *originals.shape[1:])
     parameters: dict[str, Any] = {"bundle": model.bundle.name, "checksum": model.bundle.checksum, "images": count}
-    path = output or Path(f"test-reconstruction-{choice.dataset.model_name}.png")
+    path = output or Path(f"test-reconstruction-{choice.name}.png")
     pictures.save_png(pictures.page(pairs, height, 2 * width, scale), path, parameters)
     return f"{path}: {count:,} test images of {choice.dataset.key}, each left of its reconstruction"

@@ -198,9 +198,9 @@ def _checkpoint(
 
 def _read(training: Training, version: Version, name: str, network: type[Network]) -> Checkpoint[Network]:
     path = paths.checkpoint_path(training.dataset.model_name, version, name)
-    if parallel.is_first():
-        note(f"going on from {path}")
     found = checkpoints.load(path, network, training.options.device)
     if name not in KINDS:
         checkpoints.check_classes(found, path, len(training.dataset.classes))
+    if parallel.is_first():
+        note(f"going on from {path}")
     return found

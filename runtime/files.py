@@ -13,7 +13,8 @@ from pathlib import Path
 def written_aside(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, which takes its place when the block ends well and goes when it does not.
 
-    Raises OSError where `path` is there and no file: a device is not replaced.
+    It has the permissions of the file that was there. Raises OSError where `path` is write-protected, or no file: a
+    device is not replaced.
     """
     suffix = path.suffix  # which tells writers the format
     try:
@@ -24,9 +25,13 @@ def written_aside(path: Path) -> Iterator[Path]:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if path.exists() and not path.is_file():
         raise OSError(errno.EEXIST, "is there and no file", str(path))
+    if path.exists() and not os.access(path, os.W_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     aside = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}{suffix}")
     try:
         yield aside
+        if path.exists():
+            aside.chmod(path.stat().st_mode)
         aside.replace(path)
     except OSError as error:
         if error.filename in (None, str(aside)):

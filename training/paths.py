@@ -45,6 +45,11 @@ def snapshot_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".snapshot")
 
 
+def interrupted(model: str) -> list[Path]:
+    """The states of a model's unfinished trainings."""
+    return sorted((FOLDER / model / "dev").glob("*.snapshot"))
+
+
 def sha256(path: Path) -> str:
     """The hash by which bundles name the checkpoints they came from."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

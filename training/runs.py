@@ -107,12 +107,16 @@ class Run:
         return False
 
     def state(self) -> dict[str, Any] | None:
-        """The snapshot to resume from, or None where there is none or it is not asked for.
+        """The snapshot to resume from, or None where there is none.
 
-        Raises ToolkitError where the interrupted run was another one.
+        Raises ToolkitError where the interrupted run was another one, or this one and it is not to be resumed.
         """
         path = snapshot_path(self.checkpoint)
-        if not self.options.resume or not path.is_file():
+        if not self.options.resume:
+            if parallel.is_first() and self._was_interrupted():
+                raise ToolkitError(f"{path} is of this very training: --resume goes on, to begin anew remove it")
+            return None
+        if not path.is_file():
             return None
         state = snapshots.read(path)
         different = self._different(state["identity"])

@@ -21,7 +21,7 @@ from training.flows import Flow
 from training.loop import Job, Losses, Stateful, fit
 from training.losses import flow_matching_loss
 from training.options import FlowObjective, Options
-from training.paths import flow_name
+from training.paths import VERSIONS, checkpoint_path, flow_name
 from training.runs import Run, Task, in_words
 from training.tuning import Examples, PosteriorLoss
 
@@ -51,7 +51,7 @@ def train_flow(task: Task, kind: str, latents_path: Path, objective: FlowObjecti
     encoded = latents.load(latents_path, task.dataset)
     options, train = task.options, encoded.parts["train"]
     with_images = takes_autoencoder(objective, options, given.classifier is not None)
-    _check(given, kind, latents_path, encoded, with_images)
+    _check(task.dataset.model_name, given, kind, latents_path, encoded, with_images)
     frequencies = _frequencies(train.labels, len(task.dataset.classes))
     run = _run(task, kind, objective, given, encoded, frequencies)
     if run.is_complete():
@@ -145,9 +145,16 @@ class FlowLoss:
         return losses
 
 
-def _check(given: Given, kind: str, latents_path: Path, encoded: latents.Latents, with_images: bool) -> None:
+def _check(
+    model: str, given: Given, kind: str, latents_path: Path, encoded: latents.Latents, with_images: bool
+) -> None:
     """CheckpointError where a checkpoint is missing, or the latents are of another encoder than a checkpoint's."""
     sha256 = encoded.encoder_sha256
+    there = [path for version in VERSIONS if (path := checkpoint_path(model, version, kind)).is_file()]
+    encoders = [checkpoints.encoder_sha256(checkpoints.load(path, AutoEncoder).network) for path in there]
+    if there and sha256 not in encoders:
+        others = " or ".join(map(str, there))
+        raise CheckpointError(f"{latents_path} are latents of another encoder than {others} has: encode the data set")
     if (encoded.parts["train"].log_variance is not None) != (kind == "vae"):
         raise CheckpointError(f"{latents_path} are not latents of the {kind}: give the right --autoencoder")
     if with_images and given.autoencoder is None:

@@ -19,6 +19,6 @@ if ("classify.onnx" in manifest.files) { // or else it only generates
   labels.forEach((label, i) => {
     const row = posterior.subarray(i * classes.length, (i + 1) * classes.length);
     const best = row.indexOf(Math.max(...row));
-    console.error(`${classes[label]} is read as ${classes[best]}, ${(100 * row[best]).toFixed(1)} %`);
+    console.error(`${classes[label] ?? "any"} is read as ${classes[best]}, ${(100 * row[best]).toFixed(1)} %`);
   });
 }

@@ -14,7 +14,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # or else onnxruntime sends its maker
 
 import onnxruntime
 
-folder, labels = Path(sys.argv[1]), np.array(sys.argv[2:], np.int64)
+folder, labels = Path(sys.argv[1]), np.array(sys.argv[2:] or [3, 1, 4], np.int64)
 manifest = json.loads((folder / "manifest.json").read_text())
 generate = onnxruntime.InferenceSession(folder / "generate.onnx")
 noise = np.random.default_rng().standard_normal((len(labels), *manifest["latent_shape"]), np.float32)

@@ -35,6 +35,19 @@ def test_generate_has_a_default_output(tmp_path):
     assert (tmp_path / "generate-MNIST.png").is_file()
 
 
+def test_a_bundle_is_run_from_where_it_lies(tmp_path):
+    run("pack MNIST-nano --output mine.tar.xz", tmp_path)
+    run("generate --bundle mine.tar.xz --seed 3 --num 5 --output a.npz", tmp_path)
+    run("generate --dataset MNIST --size nano --seed 3 --num 5 --output b.npz", tmp_path)
+    with np.load(tmp_path / "a.npz") as mine, np.load(tmp_path / "b.npz") as shipped:
+        np.testing.assert_array_equal(mine["images"], shipped["images"])
+    run("generate --bundle EMNIST-balanced-tiny --height 1 --width 1 --labels Q", tmp_path)
+    assert (tmp_path / "generate-EMNIST-balanced-tiny.png").is_file()
+    refused = run("generate --bundle mine.tar.xz --size nano", tmp_path, status=2)
+    assert "--bundle decides --size" in error_line(refused)
+    assert "no bundle" in error_line(run("classify a.png --bundle nothing", tmp_path, status=1))
+
+
 def test_generate_writes_an_archive_that_is_what_the_runtime_draws(tmp_path):
     import runtime
 

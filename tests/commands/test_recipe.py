@@ -153,6 +153,8 @@ def test_finishing_resumes_bit_for_bit(folder, root, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             run(root, promote=True)
     assert not (folder / "checkpoints/MNIST/main").exists()
+    with pytest.raises(ToolkitError, match=r"vae-flow\.snapshot is of an interrupted training: --resume goes on"):
+        run(root, promote=True)
     run(root, promote=True, resume=True)
     for found, before in zip(trained(), wanted, strict=True):
         assert all(torch.equal(found[name], before[name]) for name in before)

@@ -133,6 +133,15 @@ def test_a_run_that_was_killed_as_it_ended_leaves_no_snapshot_to_the_next(tmp_pa
     assert not snapshot_path(training.path).exists()
 
 
+def test_an_interrupted_run_is_not_begun_anew_by_oversight(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path).start(fails_after=6)
+    with pytest.raises(ToolkitError, match=r"autoencoder\.snapshot is of this very training: --resume goes on"):
+        Training(tmp_path).start()
+    assert Training(tmp_path, resume=True).run.state() is not None
+    Training(tmp_path, seed=5).start()  # another one takes its place
+
+
 @pytest.mark.parametrize("steps", [0, 6])
 def test_a_run_that_goes_on_from_an_equal_one_is_resumed(tmp_path, steps):
     first = Training(tmp_path).start().description

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import io
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import click
 
@@ -23,7 +26,9 @@ def run(command: click.Command) -> None:
         if signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(stop, _exit_cleanly)
     try:
-        status = command(standalone_mode=False)
+        status = command(standalone_mode=False) or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.ClickException as error:
         click.echo(f"Error: {_one_line(error.format_message())}", err=True)
         status = error.exit_code
@@ -40,7 +45,7 @@ def run(command: click.Command) -> None:
     finally:
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)  # an exit that was asked for is under way
-    sys.exit(status)
+    _end(status)
 
 
 @contextmanager
@@ -51,6 +56,14 @@ def not_lost(said: str) -> Iterator[None]:
     except (OSError, ToolkitError):
         click.echo(said)
         raise
+
+
+def _end(status: int) -> NoReturn:
+    """End the process, at once where it has not loaded torch: to take modules apart takes part of a page's time."""
+    if "torch" in sys.modules:  # which may have processes of its own
+        sys.exit(status)
+    atexit._run_exitfuncs()
+    os._exit(status)
 
 
 def _exit_cleanly(number: int, _frame: object) -> None:

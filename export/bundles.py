@@ -134,5 +134,4 @@ def _replace(folder: Path, new: Path) -> None:
         if old.exists() and not folder.exists():
             old.rename(folder)
         raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)

@@ -47,7 +47,7 @@ def snapshot_path(checkpoint: Path) -> Path:
 
 def interrupted(model: str) -> list[Path]:
     """The states of a model's unfinished trainings."""
-    return sorted((FOLDER / model / "dev").glob("*.snapshot"))
+    return sorted((FOLDER / model / "dev").glob("[!.]*.snapshot"))
 
 
 def sha256(path: Path) -> str:

@@ -43,6 +43,16 @@ def test_a_process_that_is_to_end_is_told_until_it_hears(body):
     assert not result.stderr
 
 
+def test_what_is_to_be_done_at_exit_is_done():
+    body = """
+    import atexit
+    atexit.register(lambda: os.write(1, b" and done"))
+    print("said", end="")
+"""
+    result = subprocess.run([sys.executable, "-c", f"{START}{body}\nprocess.run(command)"], capture_output=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"said and done", b"")
+
+
 def test_a_path_that_the_terminal_can_not_show_is_said_all_the_same(tmp_path):
     Image.fromarray(np.eye(28, dtype=np.uint8) * 255).save(tmp_path / "字.png")
     environment = os.environ | {"PYTHONIOENCODING": "latin-1"}

@@ -213,7 +213,7 @@ def test_a_flow_of_another_autoencoder_is_refused(trained, root, tmp_path):
 def test_latents_of_an_encoder_that_is_gone_are_refused_before_a_flow_learns_them(trained, root, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "copy")
     run(f"train --model vae --root {root} {TINY} {TINY_AUTOENCODER} --seed 9 --no-promote", folder, torch=True)
-    (folder / "checkpoints/MNIST/main/vae.safetensors").unlink()
+    (folder / "checkpoints/MNIST/main/vae.safetensors").unlink(missing_ok=True)
     before = (folder / "checkpoints/MNIST/dev/vae-flow.safetensors").read_bytes()
     message = error_line(run(f"train {FLOW} {TINY} --no-promote", folder, status=1, torch=True))
     assert "z.safetensors are latents of another encoder than" in message

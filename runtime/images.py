@@ -140,7 +140,7 @@ def _open(path: Path) -> Image.Image:
     from PIL import ImageOps  # which pages do not need
 
     if not os.path.isfile(path):  # noqa: PTH113 - takes names too long for a file
-        raise DataError(f"there is no picture {path}")
+        raise DataError(f"{path} is no file" if os.path.exists(path) else f"there is no picture {path}")  # noqa: PTH110
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
@@ -177,7 +177,7 @@ def _grey(picture: Image.Image) -> Image.Image:
 
 
 def _bytes(values: NDArray[Any], deep: bool) -> Images:
-    """Values of 12 or 16 bits (`deep`), or of 0 to 1, 255 or 65535, whichever holds them all, to 0 to 255.
+    """Values of 8, 12 or 16 bits (`deep`), or of 0 to 1, 255 or 65535, whichever holds them all, to 0 to 255.
 
     Whole numbers up to 1 are of 0 to 1 where they are floats, and else of 0 to 255; floats may be a little above 1.
     """
@@ -185,7 +185,7 @@ def _bytes(values: NDArray[Any], deep: bool) -> Images:
         raise ValueError("its values are not 0 to 65535")
     highest = values.max()
     if deep:
-        most = 4095 if highest <= 4095 else 65535
+        most = next(each for each in (255, 4095, 65535) if highest <= each)
     elif values.dtype.kind == "f" and highest <= OVERSHOT:
         most = 1
     else:

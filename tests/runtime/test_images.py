@@ -67,8 +67,9 @@ def test_values_a_little_above_one_are_of_zero_to_one(tmp_path, digit):
     assert np.abs(pictures.read_picture(path) - brighter).max() <= 1
 
 
-def test_sixteen_bits_may_hold_twelve(tmp_path, digit):
-    scan = Image.fromarray(digit.astype(np.uint16) * 16)
+@pytest.mark.parametrize("times", [1, 16])
+def test_sixteen_bits_may_hold_eight_or_twelve(tmp_path, digit, times):
+    scan = Image.fromarray(digit.astype(np.uint16) * times)
     scan.save(tmp_path / "a.png")
     assert np.abs(pictures.read_picture(tmp_path / "a.png") - digit.astype(int)).max() <= 1
 
@@ -83,6 +84,8 @@ def test_another_way_to_invert_is_refused(tmp_path, digit):
 def test_a_name_too_long_for_a_file_is_no_picture(tmp_path):
     with pytest.raises(DataError, match="no picture"):
         pictures.read_picture(tmp_path / ("a" * 300 + ".png"))
+    with pytest.raises(DataError, match="is no file"):
+        pictures.read_picture(tmp_path)
 
 
 def test_values_that_are_no_picture_are_refused(tmp_path):

@@ -107,9 +107,9 @@ class Run:
         return False
 
     def state(self) -> dict[str, Any] | None:
-        """The snapshot to resume from, or None where there is none.
+        """The snapshot to resume from, or None where there is none, or one that is not asked for.
 
-        Raises ToolkitError where the interrupted run was another one, or this one and it is not to be resumed.
+        Raises ToolkitError where it is asked for and the interrupted run was another one, or not and it was this one.
         """
         path = snapshot_path(self.checkpoint)
         if not self.options.resume:

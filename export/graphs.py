@@ -37,7 +37,8 @@ class Cost:
 class GraphSpec:
     """One file of a bundle: its module, the names of its inputs and outputs, and example inputs.
 
-    example: of times, weights and labels the least and the most that there are; scale: of rounding errors in its
+    example: of times, weights and labels the least and the most that there are, the first row and the second being what
+    multiply-adds of a row are counted by; scale: of rounding errors in its
     outputs, where something inside multiplies them; cost: where rows differ in it;
     may_tie: rounding may decide between classes of a row, which then differs from torch's.
     """
@@ -72,7 +73,7 @@ def bundle_graphs(networks: Networks, sampler: SamplerOptions, reading: Posterio
     classify = Classify(autoencoder, flow, reading)
     first = ReadOnce(autoencoder, flow, replace(reading, stages=reading.stages[:1]))
     return [
-        drawing_graph(drawing, flow.latent_shape, flow.null_label),
+        drawing_graph(drawing, flow.latent_shape, flow.null_label, sampler.weight),
         GraphSpec(
             "classify.onnx",
             classify,
@@ -130,17 +131,20 @@ class Likelihood(nn.Module):
         return self.flow.velocity_and_divergence(x, t, labels)
 
 
-def generator_graph(generator: Generator) -> GraphSpec:
-    """The one graph of a bundle that only generates."""
-    return drawing_graph(generator, generator.latent_shape, generator.label_embedding.num_embeddings)
+def generator_graph(generator: Generator, weight: float) -> GraphSpec:
+    """The one graph of a bundle that only generates; weight: the default one."""
+    return drawing_graph(generator, generator.latent_shape, generator.label_embedding.num_embeddings, weight)
 
 
-def drawing_graph(drawing: nn.Module, latent_shape: tuple[int, ...], classes: int) -> GraphSpec:
-    """generate.onnx, of what draws from noise, labels and guidance weights."""
+def drawing_graph(drawing: nn.Module, latent_shape: tuple[int, ...], classes: int, weight: float) -> GraphSpec:
+    """generate.onnx, of what draws from noise, labels and guidance weights.
+
+    weight: the default one, of the second row, which is what a row costs: rows that are not guided may cost less.
+    """
     example = (
         torch.randn(3, *latent_shape),
         torch.tensor([0, 1, classes - 1]),
-        torch.tensor([LEAST_WEIGHT, 1.0, MOST_WEIGHT]),
+        torch.tensor([LEAST_WEIGHT, weight, MOST_WEIGHT]),
     )
     return GraphSpec("generate.onnx", Generate(drawing), ("noise", "label", "weight"), ("image",), example)
 

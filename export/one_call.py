@@ -14,12 +14,11 @@ from runtime import noise
 from runtime.bayes import DenoisingBank
 from training.autoencoders import AutoEncoder
 from training.drawing import Drawing
-from training.flows import Flow
+from training.flows import MOST_ROWS, Flow
 from training.options import SamplerOptions
 from training.stages import CERTAIN, joined, staged_scores
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # pixels down and right by which a doubtful image is moved
-MOST_IMAGES = 2**40
 
 
 def one_call_drawing(flow: Flow, autoencoder: AutoEncoder, sampler: SamplerOptions) -> nn.Module:
@@ -75,7 +74,7 @@ class Classify(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logs = self._log_posterior(images)
         doubtful = (logs.amax(1) < self.log_certain).nonzero()[:, 0]
-        torch._check(doubtful.shape[0] <= MOST_IMAGES)  # for the exporter, which counts moved images in 64 bits
+        torch._check(doubtful.shape[0] <= MOST_ROWS)
         moved = self._log_posterior(_moved(images[doubtful])).unflatten(0, (len(MOVES), -1))
         seen = torch.cat([logs[doubtful][None], moved])
         most = seen.amax(0)

@@ -87,6 +87,7 @@ def plan_of(source: Source, defaults: SamplerOptions | None, storage: Storage, w
             "solver": defaults.sampler,
             "guidance_start": defaults.guidance_start,
             "diffusion": defaults.spread,
+            **({"solver_weight": parts.solver_weight} if networks.generator else {}),
         },
         "classifier": description["classifier"],
         **({"generator": GENERATOR_WEIGHTS} if networks.generator else {}),
@@ -101,7 +102,8 @@ def _generator_plan(source: Source, defaults: SamplerOptions | None, storage: St
     network, defaults = checkpoint.network, defaults or sources.sampler_of(source)
     check_weight(defaults.weight)
     plain = folded_network(network)
-    graph = Planned(*(generator_graph(each) for each in (rounded_network(plain, storage), plain, network)))
+    versions = (rounded_network(plain, storage), plain, network)
+    graph = Planned(*(generator_graph(each, defaults.weight) for each in versions))
     classes = len(source.dataset.classes)
     trained = sources.provenance_of(source.generator_path, checkpoint)
     provenance = {name: trained[name] for name in ("sha256", "total_epochs", "teacher")}

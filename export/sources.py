@@ -66,6 +66,11 @@ class Parts:
         """How the model was finished to be drawn."""
         return _drawn_by(self.flow, self.generator)
 
+    @property
+    def solver_weight(self) -> float:
+        """The guidance weight that the flow was finished with, whatever that of a generator beside it."""
+        return _drawn_by(self.flow, None).weight
+
     def provenance(self) -> dict[str, Any]:
         """Where each part comes from, as the manifest says it."""
         parts: dict[str, tuple[Path, Checkpoint[Any] | None]] = {

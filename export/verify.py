@@ -126,7 +126,7 @@ def _tie(bundle: Bundle) -> float:
 
 
 def _inputs_like(example: Sequence[Tensor], batch: int) -> list[Tensor]:
-    """Random inputs of the example's kinds, with the largest label, and the least and most of times and weights."""
+    """Random inputs of the example's kinds, with its largest label, and with its times and weights among others."""
     generator = torch.Generator().manual_seed(batch)
     inputs = []
     for tensor in example:
@@ -137,7 +137,7 @@ def _inputs_like(example: Sequence[Tensor], batch: int) -> list[Tensor]:
         elif tensor.ndim == 1:
             ends = torch.stack([tensor.min(), tensor.max()])
             values = ends[0] + (ends[1] - ends[0]) * torch.rand(shape, generator=generator)
-            values[: len(ends)] = ends[:batch]
+            values[: len(tensor)] = tensor[:batch]
         else:
             values = (torch.rand if tensor.min() >= 0 else torch.randn)(shape, generator=generator)
         inputs.append(values)

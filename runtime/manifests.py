@@ -35,10 +35,12 @@ _ROUNDING = 1e-4  # of a sum of probabilities
 class Defaults:
     """What generating uses where the caller says nothing.
 
-    sampler: of images; solver: of latents and paths, which a sampler "few" does not have.
+    sampler: of images, with its guidance weight; solver: of latents and paths, which a sampler "few" does not have,
+    with the weight of all solvers.
     """
 
     weight: float
+    solver_weight: float
     steps: int = 1
     diffusion: float = 0.0
     guidance_start: float = 0.0
@@ -156,8 +158,15 @@ def _incomplete(manifest: Mapping[str, Any], path: Path, error: Exception) -> Bu
     return BundleError(f"{path} lacks what format {manifest['format']} holds: {error!r}")
 
 
-def _defaults(weight: float, diffusion: float = 0.0, guidance_start: float = 0.0, **more: Any) -> Defaults:
-    return Defaults(float(weight), diffusion=float(diffusion), guidance_start=float(guidance_start), **more)
+def _defaults(
+    weight: float,
+    diffusion: float = 0.0,
+    guidance_start: float = 0.0,
+    solver_weight: float | None = None,
+    **more: Any,
+) -> Defaults:
+    of_solvers = float(weight if solver_weight is None else solver_weight)
+    return Defaults(float(weight), of_solvers, diffusion=float(diffusion), guidance_start=float(guidance_start), **more)
 
 
 def _weights(generator: Mapping[str, Any] | None) -> tuple[float, float] | None:
@@ -194,8 +203,10 @@ def _check(found: Facts) -> None:
     defaults = found.defaults
     if not (_whole(defaults.steps) and defaults.steps <= MAX_STEPS):
         raise ValueError(f"steps are a whole number from 1 to {MAX_STEPS}")
-    if not (0 <= defaults.weight <= MAX_WEIGHT and 0 <= defaults.diffusion <= MAX_DIFFUSION):
-        raise ValueError(f"weight is from 0 to {MAX_WEIGHT:g}, diffusion to {MAX_DIFFUSION:g}")
+    if not all(0 <= weight <= MAX_WEIGHT for weight in (defaults.weight, defaults.solver_weight)):
+        raise ValueError(f"weight is from 0 to {MAX_WEIGHT:g}")
+    if not 0 <= defaults.diffusion <= MAX_DIFFUSION:
+        raise ValueError(f"diffusion is from 0 to {MAX_DIFFUSION:g}")
     if not 0 <= defaults.guidance_start <= 1:
         raise ValueError("guidance_start is from 0 to 1")
     if defaults.sampler not in SAMPLERS or defaults.solver not in SOLVERS:

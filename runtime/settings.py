@@ -18,7 +18,7 @@ class Sampling(TypedDict, total=False):
     sampler: "sde" (Euler-Maruyama), "ode" (Euler), "heun" or "dpmpp" (DPM-Solver++(2M)); steps: of it;
     diffusion: sigma(t) = diffusion (1 - t) of "sde" and "heun", 0 is the ODE. Sampler "few" is a generator distilled
     from a solver, of which there is only the weight to choose: where it is the bundle's default and something else is
-    set, the bundle's solver takes its place, at the generator's weight unless another is given.
+    set, the bundle's solver takes its place, with a default weight of its own.
     """
 
     sampler: sampling.Sampler | None
@@ -74,11 +74,11 @@ def way_of(
     chosen = one_of("sampler", sampling.choose(given, defaults.sampler, defaults.solver), sampling.SAMPLERS)
     if bundle.only_generates and chosen != sampling.FEW:
         raise ValueError(f"the bundle {bundle.name} only generates, by sampler {sampling.FEW}, which has no steps")
-    least, most = 0.0, sampling.MAX_WEIGHT
+    least, most, own_weight = 0.0, sampling.MAX_WEIGHT, defaults.solver_weight
     if chosen == sampling.FEW:
         if bundle.generator_weights is None:
             raise ValueError(f"the bundle {bundle.name} has no generator for sampler {sampling.FEW}: size fast has")
-        least, most = bundle.generator_weights
+        (least, most), own_weight = bundle.generator_weights, defaults.weight
         spread = 0.0
     else:
         own = defaults.diffusion if chosen == defaults.solver else None
@@ -89,7 +89,7 @@ def way_of(
         seed=in_range("seed", seed, 0, noise.MAX_SEED),
         sampler=chosen,
         steps=in_range("steps", defaults.steps if steps is None else steps, 1, sampling.MAX_STEPS),
-        weight=in_range("weight", defaults.weight if weight is None else weight, least, most),
+        weight=in_range("weight", own_weight if weight is None else weight, least, most),
         guidance_start=in_range("guidance_start", start, 0.0, 1.0),
         diffusion=spread,
     )

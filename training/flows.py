@@ -22,6 +22,7 @@ from training.forward_mode import Dual
 from training.sieve import Sieve
 
 N_FREQUENCIES = 8
+MOST_ROWS = 2**40  # that are chosen among others, for the exporter, which counts them in 64 bits
 
 
 class Flow(nn.Module):
@@ -103,15 +104,18 @@ class Flow(nn.Module):
         here, where the backbone allows it: a session folds it into weights and tables.
         """
         time = self.element_mean.new_full((1,), t)
-        rows = labels if weight is None else torch.cat([labels, torch.full_like(labels, self.null_label)])
         if isinstance(self.backbone, MlpBackbone):
-            return partial(self._folded, parts=self._parts(self.backbone, time, rows), weight=weight)
+            return partial(self._folded, parts=self._parts(self.backbone, time, labels), weight=weight)
+
+        def under(rows: Tensor, maps: Tensor) -> Tensor:
+            return self(maps, time, rows).flatten(1)
 
         def of_maps(x: Tensor) -> Tensor:
             maps = x.unflatten(1, self.latent_shape)
+            found = under(labels, maps)
             if weight is None:
-                return self(maps, time, rows).flatten(1)
-            return _guided(self(torch.cat([maps, maps]), time, rows).flatten(1), weight)
+                return found
+            return _guided(found, maps, partial(under, labels.new_full((1,), self.null_label)), weight)
 
         return of_maps
 
@@ -157,16 +161,17 @@ class Flow(nn.Module):
         total = gaussian + scaled
         return Dual(self.element_mean + total.value, total.tangent)
 
-    def _parts(self, backbone: MlpBackbone, t: Tensor, rows: Tensor) -> Parts:
-        """Those of the velocity at t (1,) for labels `rows`."""
+    def _parts(self, backbone: MlpBackbone, t: Tensor, labels: Tensor) -> Parts:
+        """Those of the velocity at t (1,) for labels (N,)."""
         slope, scale_in, scale_out = _scales(t, self.element_variance.flatten())
         mean = self.element_mean.flatten()
         centre = t * mean
         first, last = backbone.first, backbone.last
-        condition = self._condition(t, torch.arange(self.null_label + 1, device=rows.device))
+        condition = self._condition(t, torch.arange(self.null_label + 1, device=labels.device))
         return Parts(
             first=(first.weight * scale_in, first.bias - first.weight @ (scale_in * centre)),
-            modulations=backbone.modulations(condition, rows),
+            modulations=backbone.modulations(condition, labels),
+            of_no_class=backbone.modulations(condition[-1:]),
             last=(scale_out[:, None] * last.weight, scale_out * last.bias + mean - slope * centre),
             slope=slope,
         )
@@ -174,13 +179,20 @@ class Flow(nn.Module):
     def _folded(self, x: Tensor, parts: Parts, weight: float | Tensor | None) -> Tensor:
         """The velocity of flattened x (N, D).
 
-        Under both labels the first layer sees the same x, and the last one is affine, so that it may follow guidance.
+        With a class or without, the first layer sees the same x, and the last one is affine, so that it may follow
+        guidance.
         """
-        assert isinstance(self.backbone, MlpBackbone)
+        backbone = self.backbone
+        assert isinstance(backbone, MlpBackbone)
+
+        def under(modulations: list[tuple[Tensor, Tensor]], hidden: Tensor) -> Tensor:
+            return backbone.before_last(Dual(hidden), modulations).value
+
         hidden = F.linear(x, *parts.first)
-        both = hidden if weight is None else torch.cat([hidden, hidden])
-        found = self.backbone.before_last(Dual(both), parts.modulations).value
-        return parts.slope * x + F.linear(found if weight is None else _guided(found, weight), *parts.last)
+        found = under(parts.modulations, hidden)
+        if weight is not None:
+            found = _guided(found, hidden, partial(under, parts.of_no_class), weight)
+        return parts.slope * x + F.linear(found, *parts.last)
 
     def _condition(self, t: Tensor, labels: Tensor) -> Tensor:
         angles = math.pi * t[..., None] * torch.arange(1, N_FREQUENCIES + 1, dtype=t.dtype, device=t.device)
@@ -194,6 +206,7 @@ class Parts(NamedTuple):
 
     first: tuple[Tensor, Tensor]
     modulations: list[tuple[Tensor, Tensor]]
+    of_no_class: list[tuple[Tensor, Tensor]]  # the modulations, a row
     last: tuple[Tensor, Tensor]
     slope: Tensor  # of x itself
 
@@ -205,7 +218,15 @@ def _scales(time: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (time * variance - (1 - time)) / of_mix, inverse, variance.sqrt() * inverse
 
 
-def _guided(found: Tensor, weight: float | Tensor) -> Tensor:
-    """Guidance of what was found under labels (N, ...), followed by as much without a label."""
-    count = found.shape[0] // 2
-    return sampling.guided(found[:count], found[count:], weight)
+def _guided(found: Tensor, source: Tensor, without_class: Callable[[Tensor], Tensor], weight: float | Tensor) -> Tensor:
+    """Guidance of what was found under labels (N, D); without_class finds as much of rows of its source (N, ...).
+
+    It is asked of those rows alone whose weight, of (N, 1), is another than 1.
+    """
+    if not isinstance(weight, Tensor):
+        guided: Tensor = sampling.guided(found, without_class(source), weight)
+        return guided
+    chosen = (weight[:, 0] != 1).nonzero()[:, 0]
+    torch._check(chosen.shape[0] <= MOST_ROWS)
+    some = sampling.guided(found[chosen], without_class(source[chosen]), weight[chosen])
+    return found.index_copy(0, chosen, some)

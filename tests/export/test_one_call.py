@@ -16,6 +16,7 @@ from runtime.bayes import DenoisingBank
 from runtime.sessions import Graph, SessionSettings
 from tests.networks import READING, SIEVED, session, trained_like
 from training.autoencoders import VarAutoEncoder
+from training.drawing import Drawing
 from training.flows import Flow
 from training.options import SamplerOptions
 from training.stages import CERTAIN
@@ -25,6 +26,30 @@ MANY = replace(
     bank=DenoisingBank(tuple((k + 1) / 14 for k in range(12)), (1.0,) * 12, 0),
     stages=tuple((k, 4) for k in range(12)),
 )
+
+
+@torch.no_grad()
+def test_only_images_with_a_guidance_weight_are_guided(tmp_path):
+    networks = folded(Networks(trained_like(VarAutoEncoder()), trained_like(Flow())))
+    noise, labels = torch.randn(4, *networks.flow.latent_shape), torch.tensor([0, 1, 2, 9])
+    cost, drawn = {}, {}
+    for default in (1.0, 2.0):
+        sampler = SamplerOptions("ode", 4, default, guidance_start=0.5)
+        spec = next(s for s in bundle_graphs(networks, sampler, READING) if s.file == "generate.onnx")
+        cost[default] = onnx_files.write(spec, tmp_path)["multiply_adds"]
+        graph = session(spec, (tmp_path / spec.file).read_bytes())
+        verify.check_graph(spec, graph)
+        whole = Drawing(networks.flow, networks.autoencoder, sampler)(noise, labels)
+        drawn[default] = (whole[:, 0] * 255).round().numpy()
+    layers = networks.flow.backbone.blocks
+    assert cost[2.0] - cost[1.0] == 2 * sum(block.layer.weight.numel() for block in layers)
+    for weights in ([1.0, 1.0, 1.0, 1.0], [1.0, 2.0, 2.0, 1.0], [2.0, 2.0, 2.0, 2.0]):
+        images = graph(noise.numpy(), labels.numpy(), np.float32(weights))[0]
+        wanted = np.stack([drawn[weight][row] for row, weight in enumerate(weights)])
+        assert np.abs(images - wanted).max() <= 1
+        assert (images != wanted).mean() < 0.01
+    branches = [node for node in onnx.load(tmp_path / spec.file).graph.node if node.op_type == "If"]
+    assert len(branches) == 2  # a step each
 
 
 @torch.no_grad()

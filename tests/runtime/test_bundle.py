@@ -10,6 +10,7 @@ import runtime
 from runtime import bundle as bundles
 from runtime import manifests
 from runtime.errors import BundleError
+from runtime.settings import way_of
 
 
 @pytest.fixture
@@ -118,6 +119,17 @@ def test_a_cut_manifest_is_named(copy):
             bundles.read(copy)
 
 
+def test_a_solver_beside_a_generator_has_a_weight_of_its_own(generator_bundle, tmp_path):
+    copy = shutil.copytree(generator_bundle, tmp_path / "copy")
+    rewrite(copy, lambda manifest: manifest["defaults"].update(weight=2.0, solver_weight=1.0))
+    bundle = bundles.read(copy)
+    assert [way_of(bundle, 0, **given).weight for given in ({}, {"steps": 3}, {"steps": 3, "weight": 1.5})] == [
+        2,
+        1,
+        1.5,
+    ]
+
+
 @pytest.mark.parametrize("content", [b"[]", b"null", b"{}", b'{"format": "1"}', b"[" * 100_000, b'{"format": 1e999}'])
 def test_other_json_is_refused(copy, content):
     (copy / manifests.MANIFEST).write_bytes(content)
@@ -157,6 +169,8 @@ def test_other_formats_are_refused_by_number(copy, number, cure):
         lambda m: m["classifier"].update(likelihood_steps=10**30),
         lambda m: m["provenance"]["flow"].update(sha256=3),
         lambda m: m["defaults"].update(weight=500.0),
+        lambda m: m["defaults"].update(solver_weight=500.0),
+        lambda m: m["defaults"].update(solver_weight=float("nan")),
         lambda m: m["defaults"].update(diffusion=99.0),
         lambda m: m.pop("provenance"),
         lambda m: m.pop("measured"),

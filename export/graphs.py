@@ -37,9 +37,9 @@ class Cost:
 class GraphSpec:
     """One file of a bundle: its module, the names of its inputs and outputs, and example inputs.
 
-    example: of times, weights and labels the least and the most that there are, the first row and the second being what
-    multiply-adds of a row are counted by; scale: of rounding errors in its
-    outputs, where something inside multiplies them; cost: where rows differ in it;
+    example: of times, weights and labels the least and the most that there are; its second row is the one whose
+    multiply-adds are counted; scale: of rounding errors in its outputs, where something inside multiplies them;
+    cost: where rows differ in it;
     may_tie: rounding may decide between classes of a row, which then differs from torch's.
     """
 

@@ -135,8 +135,7 @@ def _inputs_like(example: Sequence[Tensor], batch: int) -> list[Tensor]:
             values = torch.randint(int(tensor.max()) + 1, shape, generator=generator, dtype=tensor.dtype)
             values[-1] = tensor.max()
         elif tensor.ndim == 1:
-            ends = torch.stack([tensor.min(), tensor.max()])
-            values = ends[0] + (ends[1] - ends[0]) * torch.rand(shape, generator=generator)
+            values = tensor.min() + (tensor.max() - tensor.min()) * torch.rand(shape, generator=generator)
             values[: len(tensor)] = tensor[:batch]
         else:
             values = (torch.rand if tensor.min() >= 0 else torch.randn)(shape, generator=generator)

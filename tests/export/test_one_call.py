@@ -1,4 +1,4 @@
-"""The graph that classifies: stages, images that are settled, and images that are read again."""
+"""The graphs of one call: images that are guided; stages, images that are settled, and images that are read again."""
 
 from dataclasses import replace
 

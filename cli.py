@@ -284,6 +284,7 @@ def pack(name: str, output: Path | None) -> None:
 
 @cli.command(cls=flags.VariadicCommand)
 @flags.dataset_options
+@flags.bundle_option
 @own.bench_options
 @flags.json_option
 def bench(**given: Any) -> None:
@@ -296,8 +297,9 @@ def bench(**given: Any) -> None:
       python cli.py bench --dataset MNIST --json > bench.json
     """
     from commands.bench import bench as run
+    from commands.models import take_bundle
 
-    click.echo(run(flags.take_dataset(given), **given))
+    click.echo(run(take_bundle(given), **given))
 
 
 def _refuse_beside_recipe(ctx: click.Context) -> None:

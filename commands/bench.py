@@ -12,39 +12,35 @@ import numpy as np
 
 import runtime
 from commands import plots
-from commands.models import bundle_called
 from commands.process import not_lost
 from commands.progress import note, track
 from evaluation import benchmark
 from evaluation.benchmark import PAGE, interleaved
 from runtime.chunks import DEFAULT_THREADS, cores
-from runtime.datasets import Dataset
 
 Result = dict[str, Any]
 
 
-def bench(dataset: Dataset, threads: Sequence[int], to_disk: int | None, plot: Path | None, as_json: bool) -> str:
-    """Measure; returns tables, or one JSON object.
+def bench(bundle: runtime.Bundle, threads: Sequence[int], to_disk: int | None, plot: Path | None, as_json: bool) -> str:
+    """Measure a bundle; returns tables, or one JSON object.
 
     threads: numbers of them to measure with; to_disk: images to write to an archive, if any.
     """
     if plot is not None:
         plots.require_matplotlib()
-    name = dataset.model_name
-    bundle = bundle_called(name)
     counts = sorted(set(threads or (1, cores())))
-    result: Result = {**benchmark.machine(), "bundle": name, "threads": {}, "default_threads": DEFAULT_THREADS}
+    result: Result = {**benchmark.machine(), "bundle": bundle.name, "threads": {}, "default_threads": DEFAULT_THREADS}
     facts = bundle.manifest["files"]
     result["multiply_adds"] = {each: facts[f"{each}.onnx"]["multiply_adds"] for each in benchmark.uses(bundle)}
     result["kilobytes"] = {file: of["bytes"] / 1024 for file, of in facts.items()}
     for count in counts:
-        note(f"{name} with {count} threads")
+        note(f"{bundle.name} with {count} threads")
         result["threads"][str(count)] = _with_threads(bundle.path, count)
     note("whole processes")
-    result["processes"] = benchmark.processes(dataset)
+    result["processes"] = benchmark.processes(bundle)
     if to_disk:
         note(f"{to_disk:,} images to disk")
-        result["to_disk"] = benchmark.to_disk(dataset, to_disk, runtime.load(bundle.path))
+        result["to_disk"] = benchmark.to_disk(bundle, to_disk)
     said = json.dumps(result) if as_json else "\n".join(_tables(result))
     if plot is not None:
         with not_lost(said):

@@ -45,8 +45,7 @@ class Choice:
     @classmethod
     def from_flags(cls, flags: dict[str, Any]) -> Choice:
         """Take and remove the flags of this choice from a command's; UsageError where --bundle decides others."""
-        dataset, path = take_dataset(flags), flags.pop("bundle", None)
-        bundle = None if path is None else _read_alone(path)
+        dataset, bundle = take_dataset(flags), _taken_alone(flags)
         return cls(
             dataset=dataset if bundle is None else _dataset_of(bundle),
             bundle=bundle,
@@ -94,6 +93,12 @@ def bundle_called(name: str) -> runtime.Bundle:
     return bundles.read((bundle_path(name) if places.is_bare_name(name) else None) or name)
 
 
+def take_bundle(flags: dict[str, Any]) -> runtime.Bundle:
+    """Take and remove the flags that say which bundle; UsageError where --bundle decides others."""
+    dataset, bundle = take_dataset(flags), _taken_alone(flags)
+    return bundle_called(dataset.model_name) if bundle is None else bundle
+
+
 def bundle_names() -> list[str]:
     """The names of the bundles exported here or shipped with the package."""
     return sorted({*places.names_within(EXPORTED), *places.shipped()})
@@ -121,8 +126,11 @@ def require_training(packages: Sequence[str] = ("torch", "onnx", "onnxscript", "
         raise runtime.ToolkitError(f"this {NEEDS_TORCH} (missing: {', '.join(missing)})")
 
 
-def _read_alone(path: str) -> runtime.Bundle:
-    """The bundle of --bundle; UsageError where another flag says which model, too."""
+def _taken_alone(flags: dict[str, Any]) -> runtime.Bundle | None:
+    """Take and remove --bundle, and read it; UsageError where another flag says which model, too."""
+    path = flags.pop("bundle", None)
+    if path is None:
+        return None
     context = click.get_current_context()
     for name in SAID_BY_BUNDLE:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:

@@ -20,7 +20,6 @@ import PIL
 
 import runtime
 from runtime.chunks import CHUNK, cores
-from runtime.datasets import Dataset
 from runtime.sessions import ONNXRUNTIME_VERSION
 from runtime.tracking import Tracker, untracked
 
@@ -160,7 +159,7 @@ def throughput(model: runtime.Model, peak: float, track: Tracker = untracked) ->
     return rows
 
 
-def processes(dataset: Dataset) -> dict[str, dict[str, float]]:
+def processes(bundle: runtime.Bundle) -> dict[str, dict[str, float]]:
     """Whole processes that take turns: the least seconds and megabytes of a page to PNG, and of its imports alone.
 
     The page is drawn with the runtime's own number of threads. Where the system does not tell them there are no
@@ -170,7 +169,7 @@ def processes(dataset: Dataset) -> dict[str, dict[str, float]]:
         page = Path(folder) / "page.png"
         commands = {
             "imports": [sys.executable, "-c", IMPORTS],
-            "generate": [sys.executable, str(PACKAGES / "cli.py"), *_flags(dataset), "--output", str(page)],
+            "generate": [sys.executable, str(PACKAGES / "cli.py"), *_drawing(bundle), "--output", str(page)],
         }
         found: dict[str, list[dict[str, float]]] = {each: [] for each in commands}
         for _ in range(PROCESSES):
@@ -180,15 +179,16 @@ def processes(dataset: Dataset) -> dict[str, dict[str, float]]:
     return best | {"ratio": {what: least / best["imports"][what] for what, least in best["generate"].items()}}
 
 
-def to_disk(dataset: Dataset, num: int, model: runtime.Model) -> dict[str, float]:
+def to_disk(bundle: runtime.Bundle, num: int) -> dict[str, float]:
     """Images a second of `num` images written to an archive, beside the same in memory; peak megabytes of a tenth.
 
     Both with the runtime's own number of threads, and neither with the start. Megabytes as in `processes`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(PACKAGES / "cli.py"), *_flags(dataset), "--batch-size", str(CHUNK)]
+        command = [sys.executable, str(PACKAGES / "cli.py"), *_drawing(bundle), "--batch-size", str(CHUNK)]
         output = ["--output", str(Path(folder) / "images.npz")]
         tenth, whole = (_run([*command, "--num", str(count), *output]) for count in (num // 10, num))
+    model = runtime.Model(bundle)
     model.generate(np.arange(CHUNK) % len(model.classes))
     started = time.perf_counter()
     for _ in model.stream(num // 4, batch_size=CHUNK):
@@ -203,10 +203,9 @@ def to_disk(dataset: Dataset, num: int, model: runtime.Model) -> dict[str, float
     }
 
 
-def _flags(dataset: Dataset) -> list[str]:
-    """The words of `generate` for a bundle."""
-    split = ["--split", dataset.split] if dataset.split else []
-    return ["generate", "--dataset", dataset.name, *split, "--size", dataset.size]
+def _drawing(bundle: runtime.Bundle) -> list[str]:
+    """The words of the command that draws with a bundle."""
+    return ["generate", "--bundle", str(bundle.path)]
 
 
 def _run(command: Sequence[str]) -> dict[str, float]:

@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import cli
 import runtime
 from commands import bench
+from commands.pack import pack
 from evaluation import benchmark, torch_benchmark
-from runtime.datasets import find
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def quick(monkeypatch):
 
 
 def test_bench_measures_all_that_it_names(quick, tmp_path):
-    found = json.loads(bench.bench(find("MNIST"), [1], 400, tmp_path / "throughput.svg", as_json=True))
+    found = json.loads(bench.bench(runtime.load("MNIST").bundle, [1], 400, tmp_path / "throughput.svg", as_json=True))
     assert "<svg" in (tmp_path / "throughput.svg").read_text()
     one = found["threads"]["1"]
     assert one["matrix_peak_gflops"] > 0
@@ -39,7 +39,7 @@ def test_bench_measures_all_that_it_names(quick, tmp_path):
 
 
 def test_tables_have_every_figure(quick):
-    text = bench.bench(find("MNIST"), [1], None, None, as_json=False)
+    text = bench.bench(runtime.load("MNIST").bundle, [1], None, None, as_json=False)
     for word in ("GFLOP/s", "one image", "of peak", "eager PyTorch", "ratio", "classify.onnx"):
         assert word in text
 
@@ -72,3 +72,14 @@ def test_a_bundle_that_only_generates_is_timed_by_the_command(quick, capsys):
         cli.cli(["bench", "--size", "nano", "--threads", "1"])
     assert ended.value.code == 0
     assert "classify" not in capsys.readouterr().out
+
+
+def test_a_packed_bundle_is_timed_from_where_it_lies(quick, tmp_path, monkeypatch, capsys):
+    pack("MNIST-nano", tmp_path / "mine.tar.xz")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.cli(["bench", "--bundle", "mine.tar.xz", "--threads", "1", "--json"])
+    assert ended.value.code == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bundle"] == "MNIST-nano"
+    assert found["processes"]["generate"]["seconds"] > 0

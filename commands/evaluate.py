@@ -90,10 +90,15 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
 
 
 def _recorded(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What a manifest says of what was measured."""
+    """What a manifest says of what was measured; figures of another evaluator than the first by its name."""
     means = {**result["first"]["mean"], **result["other"]["mean"]}
     means |= {"accuracy": result["accuracy"]} if "accuracy" in result else {}
-    return {name: round(value, 5) for name, value in means.items()} | {"samples": result["samples"]}
+    others = {which: _short(result[which]["mean"]) for which in WHICH[1:] if which in result}
+    return {**_short(means), "samples": result["samples"], **others}
+
+
+def _short(figures: Figures) -> Figures:
+    return {name: round(value, 5) for name, value in figures.items()}
 
 
 def _trained(

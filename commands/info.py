@@ -12,6 +12,7 @@ from commands import plots
 from commands.models import bundle_called, bundle_names
 from commands.progress import note
 from evaluation import benchmark
+from evaluation.evaluator import WHICH
 from runtime.manifests import GENERATE
 from runtime.sessions import available_providers
 
@@ -88,7 +89,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"  path      {facts['path']}",
         f"  checksum  {facts['checksum']}",
         f"  defaults  {_pairs(facts['defaults'])}",
-        f"  measured  {_pairs(facts['measured']) or 'nothing yet'}",
+        *_measured(facts["measured"]),
     ]
     if "files" in facts:
         lines += [
@@ -103,6 +104,15 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             for file, of in facts["files"].items()
         ]
     return lines
+
+
+def _measured(figures: dict[str, Any]) -> list[str]:
+    first = {name: value for name, value in figures.items() if name not in WHICH}
+    others = [which for which in WHICH if which in figures]
+    return [
+        f"  measured  {_pairs(first) or 'nothing yet'}",
+        *(f"  {which:8s}  {_pairs(figures[which])}, by the {which} evaluator" for which in others),
+    ]
 
 
 def _pairs(values: dict[str, Any]) -> str:

@@ -93,7 +93,7 @@ def _recorded(result: Mapping[str, Any]) -> dict[str, Any]:
     """What a manifest says of what was measured; figures of another evaluator than the first by its name."""
     means = {**result["first"]["mean"], **result["other"]["mean"]}
     means |= {"accuracy": result["accuracy"]} if "accuracy" in result else {}
-    others = {which: _short(result[which]["mean"]) for which in WHICH[1:] if which in result}
+    others: dict[str, Figures] = {which: _short(result[which]["mean"]) for which in WHICH[1:] if which in result}
     return {**_short(means), "samples": result["samples"], **others}
 
 

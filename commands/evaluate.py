@@ -26,6 +26,7 @@ from runtime.bundle import record_measurements
 from runtime.datasets import LabelledImages, Part
 
 Figures = dict[str, float]
+OF_OTHERS = ("fidelity", "frechet_multiple", "recall", "coverage")  # what is recorded of other evaluators
 CALIBRATION = ("negative_log_posterior", "calibration_error")  # of measure_accuracy
 
 
@@ -90,15 +91,19 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
 
 
 def _recorded(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What a manifest says of what was measured; figures of another evaluator than the first by its name."""
+    """What a manifest says of what was measured, in few bytes; some of another evaluator than the first by its name."""
     means = {**result["first"]["mean"], **result["other"]["mean"]}
     means |= {"accuracy": result["accuracy"]} if "accuracy" in result else {}
-    others: dict[str, Figures] = {which: _short(result[which]["mean"]) for which in WHICH[1:] if which in result}
+    others: dict[str, Figures] = {
+        which: _short({name: result[which]["mean"][name] for name in OF_OTHERS})
+        for which in WHICH[1:]
+        if which in result
+    }
     return {**_short(means), "samples": result["samples"], **others}
 
 
 def _short(figures: Figures) -> Figures:
-    return {name: round(value, 5) for name, value in figures.items()}
+    return {name: round(value, 6) for name, value in figures.items()}
 
 
 def _trained(

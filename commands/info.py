@@ -111,7 +111,7 @@ def _measured(figures: dict[str, Any]) -> list[str]:
     others = [which for which in WHICH if which in figures]
     return [
         f"  measured  {_pairs(first) or 'nothing yet'}",
-        *(f"  {which:8s}  {_pairs(figures[which])}, by the {which} evaluator" for which in others),
+        *(f"  by the {which} evaluator {_pairs(figures[which])}" for which in others),
     ]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.one_call import MOVES, Classify, Generate, PosteriorRule, ReadOnce, one_call_drawing
+from export.one_call import Classify, Generate, PosteriorRule, ReadOnce, one_call_drawing
 from export.upsampling import without_shuffling
 from training.autoencoders import AutoEncoder
 from training.blocks import Network, RepeatedConvolution, SelfAttention
@@ -83,7 +83,7 @@ def bundle_graphs(networks: Networks, sampler: SamplerOptions, reading: Posterio
             max(1.0, sum(reading.bank.weights) / reading.temperature),
             Cost(
                 once=ReadOnce(autoencoder, flow, replace(reading, settled=1.0)),
-                runs=1 + len(MOVES) * reading.doubtful,
+                runs=1 + len(reading.views) * reading.doubtful,
                 least=first if reading.settled < 1 else None,
                 whole=reading.unsettled,
             ),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +20,23 @@ from training.flows import MOST_ROWS, Flow
 from training.options import SamplerOptions
 from training.stages import CERTAIN, joined, staged_scores
 
-MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # pixels down and right by which a doubtful image is moved
+BAND = 4  # neighbouring rows of a slanted image that are moved alike
+
+
+class View(NamedTuple):
+    """An image moved by whole pixels, and slanted: 1 moves each band of rows a pixel further right than the one above.
+
+    The middle band is moved as the whole image is.
+    """
+
+    down: int
+    right: int
+    slant: int = 0
+
+
+SIDES = (View(-1, 0), View(1, 0), View(0, -1), View(0, 1))
+CORNERS = (View(-1, -1), View(-1, 1), View(1, -1), View(1, 1))
+SLANTS = (View(0, 0, -1), View(0, 0, 1))
 
 
 def one_call_drawing(flow: Flow, autoencoder: AutoEncoder, sampler: SamplerOptions) -> nn.Module:
@@ -44,7 +62,7 @@ class PosteriorRule:
     stages: pairs in the order in which they are asked, each with the number of classes still in question: all at first,
     but where the flow has a sieve. settled: the posterior of a class from which on no more than the first stage is
     asked, and the scores are multiplied by emphasis; certain: from which on an image is not read again. unsettled,
-    doubtful: about the shares of validation images of which more is asked, and that are read again.
+    doubtful: about the shares of validation images of which more is asked, and that are read again, in these views.
     """
 
     bank: DenoisingBank
@@ -56,27 +74,28 @@ class PosteriorRule:
     settled: float = 1.0
     unsettled: float = 1.0
     emphasis: float = 1.0
+    views: tuple[View, ...] = SIDES
 
 
 class Classify(nn.Module):
     """Images uint8 (N, 28, 28) to log p(x | y), up to a constant of the image, and p(y | x), by the denoising rule.
 
     The former is calibrated as the latter is: divided by the rule's temperature, and no density in nats.
-    An image of which no class is as probable as reading.certain is read again, moved by a pixel each way; the
-    posterior is the mean of all five.
+    An image of which no class is as probable as reading.certain is read again in each of reading.views; the posterior
+    is the mean of all.
     """
 
     def __init__(self, autoencoder: AutoEncoder, flow: Flow, reading: PosteriorRule) -> None:
         super().__init__()
         self.once = ReadOnce(autoencoder, flow, reading)
-        self.log_certain = math.log(reading.certain)
+        self.log_certain, self.views = math.log(reading.certain), reading.views
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logs = self._log_posterior(images)
         doubtful = (logs.amax(1) < self.log_certain).nonzero()[:, 0]
         torch._check(doubtful.shape[0] <= MOST_ROWS)
-        moved = self._log_posterior(_moved(images[doubtful])).unflatten(0, (len(MOVES), -1))
-        seen = torch.cat([logs[doubtful][None], moved])
+        again = self._log_posterior(_seen(images[doubtful], self.views)).unflatten(0, (len(self.views), -1))
+        seen = torch.cat([logs[doubtful][None], again])
         most = seen.amax(0)
         logs = logs.index_copy(0, doubtful, most + (seen - most).exp().mean(0).log())
         return logs - self.once.log_prior, logs.exp()
@@ -85,11 +104,23 @@ class Classify(nn.Module):
         return torch.log_softmax(self.once(images) + self.once.log_prior, dim=1)
 
 
-def _moved(images: Tensor) -> Tensor:
-    """Images (N, 28, 28) moved by MOVES, one after the other, where zeros come in: (4 N, 28, 28)."""
+def _seen(images: Tensor, views: Sequence[View]) -> Tensor:
+    """Images (N, 28, 28) in all views, one after the other, where zeros come in: (N times the views, 28, 28)."""
     height, width = images.shape[1:]
-    padded = F.pad(images, (1, 1, 1, 1))
-    return torch.cat([padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width] for down, right in MOVES])
+    middle = height // BAND // 2
+    high, wide = max(abs(view.down) for view in views), max(abs(v.right) + abs(v.slant) * middle for v in views)
+    padded = F.pad(images, (wide, wide, high, high))
+
+    def part(view: View, top: int, rows: int) -> Tensor:
+        above, left = high - view.down + top, wide - view.right - view.slant * (top // BAND - middle)
+        return padded[:, above : above + rows, left : left + width]
+
+    def seen(view: View) -> Tensor:
+        if not view.slant:
+            return part(view, 0, height)
+        return torch.cat([part(view, top, BAND) for top in range(0, height, BAND)], dim=1)
+
+    return torch.cat([seen(view) for view in views])
 
 
 class ReadOnce(nn.Module):

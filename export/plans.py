@@ -12,7 +12,7 @@ import torch
 
 from export import sources
 from export.graphs import GraphSpec, Networks, bundle_graphs, folded, folded_network, generator_graph
-from export.one_call import PosteriorRule
+from export.one_call import CORNERS, SIDES, SLANTS, PosteriorRule
 from export.sources import Source
 from export.storage import Storage, rounded, rounded_network
 from runtime import manifests
@@ -69,7 +69,7 @@ def plan_of(source: Source, defaults: SamplerOptions | None, storage: Storage, w
     networks = Networks(
         parts.autoencoder.network, parts.flow.network, parts.generator.network if parts.generator else None
     )
-    description, reading = parts.flow.description, _reading(parts.flow.description)
+    description, reading = parts.flow.description, _reading(source.dataset, parts.flow.description)
     plain = folded(networks)
     versions = (bundle_graphs(each, defaults, reading) for each in (rounded(plain, storage), plain, networks))
     graphs = [Planned(*each) for each in zip(*versions, strict=True)]
@@ -139,8 +139,8 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _reading(description: dict[str, Any]) -> PosteriorRule:
-    """How the denoising rule reads images, from what is said of a flow."""
+def _reading(dataset: Dataset, description: dict[str, Any]) -> PosteriorRule:
+    """How the denoising rule reads a data set's images, from what is said of a flow."""
     classifier = description["classifier"]
     bank, prior = DenoisingBank(**classifier["bank"]), tuple(description["prior"])
     stages = classifier.get("stages", [(pair, len(prior)) for pair in range(len(bank.times))])
@@ -150,4 +150,5 @@ def _reading(description: dict[str, Any]) -> PosteriorRule:
         prior,
         tuple((pair, count) for pair, count in stages),
         **{name: classifier.get(name, UNCALIBRATED[name]) for name in OF_STAGES},
+        views=(*CORNERS, *SLANTS) if dataset.name == "EMNIST" else SIDES,
     )

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from export import onnx_files, verify
 from export.graphs import Networks, bundle_graphs, folded
-from export.one_call import ReadOnce
+from export.one_call import CORNERS, SIDES, SLANTS, ReadOnce
 from runtime import bayes
 from runtime.bayes import DenoisingBank
 from runtime.sessions import Graph, SessionSettings
@@ -108,23 +108,30 @@ def test_of_an_image_that_the_first_pair_settles_no_more_is_asked(tmp_path):
     assert again["then_branch"].count("If") == 1
 
 
+def seen(images, down, right, slant=0):
+    """Images (N, 28, 28) as a view shows them, row by row."""
+    wide = F.pad(images, (4, 4, 1, 1))
+    starts = [4 - right - slant * (row // 4 - 3) for row in range(28)]
+    return torch.stack([wide[:, 1 - down + row, start : start + 28] for row, start in enumerate(starts)], dim=1)
+
+
+@pytest.mark.parametrize("views", [SIDES, (*CORNERS, *SLANTS)], ids=["sides", "corners and slants"])
 @torch.no_grad()
-def test_an_image_in_doubt_is_read_again_a_pixel_further_each_way(tmp_path):
+def test_an_image_in_doubt_is_read_again_in_other_views(views, tmp_path):
     networks = folded(Networks(trained_like(VarAutoEncoder()), trained_like(Flow())))
     prior = tuple((np.arange(1, 11) / 55).tolist())
     images = torch.randint(1, 256, (40, 28, 28), dtype=torch.uint8)
     scores = ReadOnce(networks.autoencoder, networks.flow, replace(READING, temperature=1.0))(images)
     sureness = {t: torch.softmax(scores / t + torch.tensor(prior).log(), 1).amax(1) for t in np.geomspace(0.01, 1, 100)}
     temperature = min(sureness, key=lambda t: (sureness[t].median() - CERTAIN).abs())
-    reading = replace(READING, temperature=temperature, prior=prior)
+    reading = replace(READING, temperature=temperature, prior=prior, views=views)
     spec = next(s for s in bundle_graphs(networks, SamplerOptions(steps=2), reading) if s.file == "classify.onnx")
 
-    def read(seen):
-        return torch.softmax(spec.cost.once(seen) + torch.tensor(prior).log(), dim=1)
+    def read(shown):
+        return torch.softmax(spec.cost.once(shown) + torch.tensor(prior).log(), dim=1)
 
-    wide = F.pad(images, (1, 1, 1, 1))
-    views = [images, wide[:, :28, 1:29], wide[:, 2:, 1:29], wide[:, 1:29, :28], wide[:, 1:29, 2:]]
-    once, mean = read(images), torch.stack([read(view) for view in views]).mean(0)
+    once = read(images)
+    mean = torch.stack([once, *(read(seen(images, *view)) for view in views)]).mean(0)
     certain = once.amax(1, keepdim=True) >= CERTAIN
     assert 5 < certain.sum() < 35
     wanted = torch.where(certain, once, mean)

@@ -65,6 +65,7 @@ class Training:
     frechet_weight: float = DrawingObjective.frechet_weight
     frechet_spread: float = DrawingObjective.frechet_spread
     kernel_weight: float = DrawingObjective.kernel_weight
+    detail_weight: float = DrawingObjective.detail_weight
     reading_weight: float = DrawingObjective.reading_weight
     adversarial_weight: float = DrawingObjective.adversarial_weight
     judges: int = DrawingObjective.judges

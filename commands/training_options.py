@@ -140,6 +140,11 @@ def training_options(command: Command) -> Command:
             "the less like all real ones.",
         ),
         _weight(
+            "--detail-weight",
+            "Weight of the distance of what is fine in such samples, patterns of 4x4 pixels and grey levels, to what "
+            "is in real images: classifiers overlook it.",
+        ),
+        _weight(
             "--adversarial-weight",
             "Weight of a critic that tells such samples from real images.",
         ),

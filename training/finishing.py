@@ -1,8 +1,9 @@
 """Finishing: what a flow draws through its few-step sampler and the decoder is pulled towards real images.
 
-Four losses say where to: the Frechet distance and a kernel discrepancy in a classifier's features, the classes that it
-reads (as an auxiliary classifier's in arXiv 1610.09585), and a critic that learns to tell the images from real ones.
-The flow and the decoder learn from them.
+Five losses say where to: the Frechet distance and a kernel discrepancy in a classifier's features, the classes that it
+reads (as an auxiliary classifier's in arXiv 1610.09585), the Frechet distance in features of fine detail, which
+classifiers overlook, and a critic that learns to tell the images from real ones. The flow and the decoder learn from
+them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from training.adversary import Adversary, ImageCritic
 from training.drawing import Drawing
 from training.loop import Stateful
 from training.options import DrawingObjective
-from training.perception import EmbeddingNetwork, train_reader
+from training.perception import EmbeddingNetwork, FineDetail, train_reader
 from training.populations import FrechetLoss, KernelLoss
 
 FEATURE_STEPS, FEATURE_BATCH = 1500, 128  # of the classifier through whose features they are seen
@@ -67,14 +68,19 @@ class Finishing:
         """Real images are uint8 (N, 1, 28, 28), on the device where all of it lies; not fresh: a state follows."""
         self._objective = objective
         self._learners: dict[str, Stateful] = {}
-        self._observers: list[Observer] = []
+        self._observers: list[Observer | DetailObserver] = []
         self._adversaries: list[Adversary] = []
         if objective.frechet_weight or objective.kernel_weight or objective.reading_weight:
             for index in range(objective.judges):
                 features = EmbeddingNetwork(classes, pooled=index % 2 == 1)
                 train_reader(features, images, labels, FEATURE_STEPS if fresh else 0, FEATURE_BATCH, track)
-                self._observers.append(Observer(objective, features, images, labels, track))
-                self._learners |= {f"{name} {index}": each for name, each in self._observers[-1].learners.items()}
+                observer = Observer(objective, features, images, labels, track)
+                self._observers.append(observer)
+                self._learners |= {f"{name} {index}": each for name, each in observer.learners.items()}
+        if objective.detail_weight:
+            detail = DetailObserver(images, labels, classes)
+            self._observers.append(detail)
+            self._learners["detail"] = detail.frechet
         if objective.adversarial_weight:
             for index in range(objective.judges):
                 self._adversaries.append(Adversary(ImageCritic(classes, strided=index % 2 == 1), images.device))
@@ -113,7 +119,8 @@ class Finishing:
     def __call__(self, drawn: Tensor, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Scalars for images drawn, (N, 1, 28, 28) in [0, 1], and real ones, uint8, of the same labels (N,).
 
-        "frechet", "kernel", "reading" and "adversarial", where they have weight, and "drawing", their weighted sum.
+        "frechet", "kernel", "reading", "detail" and "adversarial", where they have weight, and "drawing": the sum, with
+        their weights.
         """
         real = images.float() / 255
         found = [observer(drawn, real, labels) for observer in self._observers]
@@ -172,3 +179,21 @@ class Observer:
         return torch.cat(
             [self._features.embed(part.float() / 255) for part in track(parts, len(parts), "real features")]
         )
+
+
+class DetailObserver:
+    """Looks at what is fine in images."""
+
+    def __init__(self, images: Tensor, labels: Tensor, classes: int) -> None:
+        """Real images are uint8 (N, 1, 28, 28)."""
+        self._features = FineDetail(images, PART)
+        real = torch.cat([self._features(part.float() / 255) for part in images.split(PART)])
+        self.frechet = FrechetLoss(real, labels, classes)
+
+    def start(self, drawn: Tensor, images: Tensor, labels: Tensor) -> None:
+        """As an Observer's."""
+        self.frechet.start(torch.cat([self._features(part) for part in drawn.split(PART)]), labels)
+
+    def __call__(self, drawn: Tensor, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """As an Observer's."""
+        return {"detail": self.frechet(self._features(drawn), labels)}

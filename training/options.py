@@ -51,8 +51,9 @@ def changed(way: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
 class DrawingObjective:
     """What whole images cost that are drawn with a sampler.
 
-    frechet_weight, kernel_weight, reading_weight and adversarial_weight: of their Frechet distance to real images, of
-    their kernel discrepancy, of how badly their classes are read, and of a critic that tells them from real ones;
+    frechet_weight, kernel_weight, reading_weight, detail_weight and adversarial_weight: of their Frechet distance to
+    real images, of their kernel discrepancy, of how badly their classes are read, of the Frechet distance of their fine
+    detail, and of a critic that tells them from real ones;
     frechet_spread: the variance within a class that the first one aims at, over that of real images;
     judges: networks by which the first three are taken, and critics, of which the mean counts.
     """
@@ -61,6 +62,7 @@ class DrawingObjective:
     frechet_spread: float = 1.0
     kernel_weight: float = 0.0
     reading_weight: float = 0.0
+    detail_weight: float = 0.0
     adversarial_weight: float = 0.0
     judges: int = 1
     sampler: SamplerOptions = field(default_factory=SamplerOptions)

@@ -1,7 +1,8 @@
-"""Small classifiers whose features say how alike images look: yardsticks of reconstruction, and of finishing."""
+"""Features that say how alike images look: yardsticks of reconstruction, and of finishing."""
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 import torch
@@ -69,6 +70,44 @@ class EmbeddingNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.embed(images))
+
+
+class FineDetail(nn.Module):
+    """Images (N, 1, 28, 28) in [0, 1] to features (N, 39) of what classifiers learn to overlook; nothing is trained.
+
+    They say how strong each pattern of 4x4 pixels is in an image (all of the DCT-II but the mean; its mean magnitude
+    and root mean square) and how frequent nine grey levels are, each standardised to what real images have.
+    """
+
+    SIZE, LEVELS = 4, 9
+    LEAST, LEAST_MEAN = 1e-4, 1e-5  # power, lest the gradient of a root has no bound where there is no pattern
+
+    def __init__(self, images: Tensor, part: int) -> None:
+        """Real images are uint8 (N, 1, 28, 28); it lies on their device. part: how many are looked at together."""
+        super().__init__()
+        index = torch.arange(self.SIZE)
+        waves = torch.cos(math.pi / self.SIZE * index[:, None] * (index + 0.5)) * (2 / self.SIZE) ** 0.5
+        waves[0] *= 0.5**0.5
+        patterns = torch.einsum("ai,bj->abij", waves, waves).flatten(0, 1)[1:, None]
+        self.register_buffer("patterns", patterns.to(images.device))
+        self.register_buffer("levels", torch.linspace(0, 1, self.LEVELS, device=images.device))
+        found = torch.cat([self._raw(some.float() / 255) for some in images.split(part)])
+        self.register_buffer("mean", found.mean(0))
+        self.register_buffer("deviation", found.std(0).clamp_min(1e-6))
+
+    patterns: Tensor
+    levels: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (self._raw(images) - self.mean) / self.deviation
+
+    def _raw(self, images: Tensor) -> Tensor:
+        power = F.conv2d(images, self.patterns).square()
+        strength = (power + self.LEAST).sqrt().mean((2, 3)), (power.mean((2, 3)) + self.LEAST_MEAN).sqrt()
+        near = (1 - (self.LEVELS - 1) * (images.flatten(1)[..., None] - self.levels).abs()).clamp_min(0)
+        return torch.cat([*strength, near.mean(1)], dim=1)
 
 
 def train_features(

@@ -141,7 +141,7 @@ TRAININGS = {  # what is trained, and how
     "finishing": (
         "vae-flow",
         f"{FLOW} --model-version dev --class-weight 0.3 --pairs 2 --shift 1 --initial-share 0.5 --steps 2 --judges 2 "
-        "--frechet-weight 0.05 --kernel-weight 1 --reading-weight 0.1 --adversarial-weight 0.03",
+        "--frechet-weight 0.05 --kernel-weight 1 --reading-weight 0.1 --detail-weight 0.01 --adversarial-weight 0.03",
     ),
     "decoder": (
         "vae",

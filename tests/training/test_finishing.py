@@ -12,7 +12,7 @@ from training.drawing import Drawing
 from training.finishing import Finishing, RandomDrawing
 from training.flows import Flow
 from training.options import DrawingObjective, SamplerOptions
-from training.perception import EmbeddingNetwork
+from training.perception import EmbeddingNetwork, FineDetail
 from training.populations import NEIGHBOURS, REMEMBERED, SHRINKAGE, FrechetLoss, KernelLoss
 
 CLASSES = 3
@@ -274,6 +274,43 @@ def test_pooled_features_do_not_say_where_something_is():
         for network in (EmbeddingNetwork(CLASSES, pooled=pooled).eval() for pooled in (False, True))
     ]
     assert apart[1] < 0.1 * apart[0]
+
+
+def strokes(count):
+    """Images (N, 1, 28, 28) in [0, 1], as sharp as pixels can be, and the same blurred."""
+    torch.manual_seed(0)
+    sharp = F.interpolate((torch.rand(count, 1, 7, 7) < 0.3).float(), scale_factor=4)
+    return sharp, F.avg_pool2d(F.pad(sharp, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+
+
+def test_fine_detail_is_standardised_by_real_images():
+    sharp, blurred = strokes(500)
+    real = (torch.cat([sharp, blurred]) * 255).round().to(torch.uint8)
+    features = FineDetail(real, 300)
+    found = features(real.float() / 255)
+    torch.testing.assert_close(found.mean(0), torch.zeros(39), atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.std(0), torch.ones(39), atol=1e-3, rtol=0)
+
+
+def test_fine_detail_says_how_sharp_images_are_and_not_where_strokes_lie():
+    sharp, blurred = strokes(500)
+    features = FineDetail((sharp * 255).to(torch.uint8), 500)
+    moved = features(sharp.roll((4, 8), (2, 3)))
+    steepest = slice(14, 15)  # the finest pattern's magnitude
+    assert (features(blurred)[:, steepest] < features(sharp)[:, steepest] - 0.5).all()
+    assert (features(blurred) - features(sharp)).abs().mean() > 3 * (moved - features(sharp)).abs().mean()
+
+
+def test_the_loss_of_detail_makes_blurred_images_sharper():
+    sharp, blurred = strokes(600)
+    labels = torch.arange(600) % CLASSES
+    losses = Finishing(DrawingObjective(detail_weight=2.0), (sharp * 255).to(torch.uint8), labels, CLASSES)
+    losses.start(lambda some: blurred[: len(some)], (sharp * 255).to(torch.uint8), labels)
+    drawn = blurred.clone().requires_grad_()
+    found = losses(drawn, (sharp * 255).to(torch.uint8), labels)
+    torch.testing.assert_close(found["drawing"], 2 * found["detail"])
+    found["drawing"].backward()
+    assert (drawn.grad * (sharp - blurred)).sum() < 0
 
 
 def test_a_critic_pulls_samples_to_the_real_images():

@@ -12,7 +12,7 @@ import torch
 
 from export import sources
 from export.graphs import GraphSpec, Networks, bundle_graphs, folded, folded_network, generator_graph
-from export.one_call import CORNERS, SIDES, SLANTS, PosteriorRule
+from export.one_call import CORNERS_AND_SLANTS, SIDES, PosteriorRule
 from export.sources import Source
 from export.storage import Storage, rounded, rounded_network
 from runtime import manifests
@@ -150,5 +150,5 @@ def _reading(dataset: Dataset, description: dict[str, Any]) -> PosteriorRule:
         prior,
         tuple((pair, count) for pair, count in stages),
         **{name: classifier.get(name, UNCALIBRATED[name]) for name in OF_STAGES},
-        views=(*CORNERS, *SLANTS) if dataset.name == "EMNIST" else SIDES,
+        views=CORNERS_AND_SLANTS if dataset.name == "EMNIST" else SIDES,
     )

@@ -232,8 +232,9 @@ def check_together(given: Mapping[str, Any], model: str, going_on: bool) -> None
         _check_flow(given, going_on)
     if given.get("initial_share") and not going_on:
         raise click.UsageError("--initial-share is of the weights of --model-version: give that, too.")
-    if given.get("judges", 1) > 1 and not any(given.get(name) for name in DRAWING_WEIGHTS):
-        weights = " and ".join(f"--{name.replace('_', '-')}" for name in DRAWING_WEIGHTS)
+    judged = [name for name in DRAWING_WEIGHTS if name != "detail_weight"]  # whose features are nobody's
+    if given.get("judges", 1) > 1 and not any(given.get(name) for name in judged):
+        weights = " and ".join(f"--{name.replace('_', '-')}" for name in judged)
         raise click.UsageError(f"--judges are of {weights}: give one of these, too.")
     if given.get("frechet_spread", 1) != 1 and not given.get("frechet_weight"):
         raise click.UsageError("--frechet-spread says what --frechet-weight aims at: give that, too.")

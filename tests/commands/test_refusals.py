@@ -79,6 +79,7 @@ WRONG_TRAINING = [
     "train --model vae --initial-share 2",
     "train --model vae --initial-share 0.5",
     "train --model vae --judges 2",
+    "train --model flow --model-version main --detail-weight 0.01 --judges 2",
     "train --model generator --frechet-spread 1.2",
     "train --model flow --model-version dev --frechet-weight 1 --frechet-spread 0",
     "train --model vae --frechet-weight 3",

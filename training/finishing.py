@@ -78,7 +78,7 @@ class Finishing:
                 self._observers.append(observer)
                 self._learners |= {f"{name} {index}": each for name, each in observer.learners.items()}
         if objective.detail_weight:
-            detail = DetailObserver(images, labels, classes)
+            detail = DetailObserver(images, labels, classes, track)
             self._observers.append(detail)
             self._learners["detail"] = detail.frechet
         if objective.adversarial_weight:
@@ -174,20 +174,16 @@ class Observer:
         return losses
 
     def _all(self, images: Tensor, track: Tracker = untracked) -> Tensor:
-        """Features of images, uint8."""
-        parts = images.split(PART)
-        return torch.cat(
-            [self._features.embed(part.float() / 255) for part in track(parts, len(parts), "real features")]
-        )
+        return _features_of(images, self._features.embed, "real features", track)
 
 
 class DetailObserver:
     """Looks at what is fine in images."""
 
-    def __init__(self, images: Tensor, labels: Tensor, classes: int) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, classes: int, track: Tracker) -> None:
         """Real images are uint8 (N, 1, 28, 28)."""
-        self._features = FineDetail(images, PART)
-        real = torch.cat([self._features(part.float() / 255) for part in images.split(PART)])
+        self._features = FineDetail().to(images.device)
+        real = self._features.standardise(_features_of(images, self._features, "real detail", track))
         self.frechet = FrechetLoss(real, labels, classes)
 
     def start(self, drawn: Tensor, images: Tensor, labels: Tensor) -> None:
@@ -197,3 +193,9 @@ class DetailObserver:
     def __call__(self, drawn: Tensor, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """As an Observer's."""
         return {"detail": self.frechet(self._features(drawn), labels)}
+
+
+def _features_of(images: Tensor, features: Callable[[Tensor], Tensor], name: str, track: Tracker) -> Tensor:
+    """Features of images, uint8, a PART at a time; name: for progress."""
+    parts = images.split(PART)
+    return torch.cat([features(part.float() / 255) for part in track(parts, len(parts), name)])

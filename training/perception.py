@@ -82,32 +82,32 @@ class FineDetail(nn.Module):
     SIZE, LEVELS = 4, 9
     LEAST, LEAST_MEAN = 1e-4, 1e-5  # power, lest the gradient of a root has no bound where there is no pattern
 
-    def __init__(self, images: Tensor, part: int) -> None:
-        """Real images are uint8 (N, 1, 28, 28); it lies on their device. part: how many are looked at together."""
+    def __init__(self) -> None:
+        """Its features are as they come until `standardise` has seen those of real images."""
         super().__init__()
         index = torch.arange(self.SIZE)
         waves = torch.cos(math.pi / self.SIZE * index[:, None] * (index + 0.5)) * (2 / self.SIZE) ** 0.5
         waves[0] *= 0.5**0.5
-        patterns = torch.einsum("ai,bj->abij", waves, waves).flatten(0, 1)[1:, None]
-        self.register_buffer("patterns", patterns.to(images.device))
-        self.register_buffer("levels", torch.linspace(0, 1, self.LEVELS, device=images.device))
-        found = torch.cat([self._raw(some.float() / 255) for some in images.split(part)])
-        self.register_buffer("mean", found.mean(0))
-        self.register_buffer("deviation", found.std(0).clamp_min(1e-6))
+        self.register_buffer("patterns", torch.einsum("ai,bj->abij", waves, waves).flatten(0, 1)[1:, None])
+        self.register_buffer("levels", torch.linspace(0, 1, self.LEVELS))
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("deviation", torch.ones(()))
 
     patterns: Tensor
     levels: Tensor
     mean: Tensor
     deviation: Tensor
 
-    def forward(self, images: Tensor) -> Tensor:
-        return (self._raw(images) - self.mean) / self.deviation
+    def standardise(self, found: Tensor) -> Tensor:
+        """Take features (N, 39) of real images, as they come, for the standard; returns them by it."""
+        self.mean, self.deviation = found.mean(0), found.std(0).clamp_min(1e-6)
+        return (found - self.mean) / self.deviation
 
-    def _raw(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         power = F.conv2d(images, self.patterns).square()
         strength = (power + self.LEAST).sqrt().mean((2, 3)), (power.mean((2, 3)) + self.LEAST_MEAN).sqrt()
         near = (1 - (self.LEVELS - 1) * (images.flatten(1)[..., None] - self.levels).abs()).clamp_min(0)
-        return torch.cat([*strength, near.mean(1)], dim=1)
+        return (torch.cat([*strength, near.mean(1)], dim=1) - self.mean) / self.deviation
 
 
 def train_features(

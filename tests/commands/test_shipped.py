@@ -32,7 +32,7 @@ TAUGHT_OTHERWISE = {
     "FashionMNIST-nano",
 }
 # Began with a main model from before its decoder was narrowed, and so without that many of its flow's last trainings.
-WITHOUT = {"MNIST-compact": 10, "EMNIST-byclass": 0}
+WITHOUT = {"MNIST-compact": 10}
 OF_DEFAULTS = {"sampler": "solver"}  # names of a recipe's keys among a bundle's defaults
 NONE = "\N{EN DASH}"  # in a table
 DEFAULTS = {**asdict(FlowObjective()), **Options().described()}  # of what older trainings do not say

@@ -1,0 +1,35 @@
+import torch
+
+from tests.drawings import CLASSES, strokes
+from training.perception import EmbeddingNetwork, FineDetail
+
+
+def test_pooled_features_do_not_say_where_something_is():
+    torch.manual_seed(0)
+    middle = torch.zeros(1, 1, 28, 28)
+    middle[:, :, 12:14, 12:14] = 1
+    apart = [
+        (network.embed(middle) - network.embed(middle.roll((4, 4), (2, 3)))).abs().max()
+        for network in (EmbeddingNetwork(CLASSES, pooled=pooled).eval() for pooled in (False, True))
+    ]
+    assert apart[1] < 0.1 * apart[0]
+
+
+def test_fine_detail_is_standardised_by_real_images():
+    sharp, blurred = strokes(500)
+    real = (torch.cat([sharp, blurred]) * 255).round().to(torch.uint8)
+    features = FineDetail()
+    found = features.standardise(features(real.float() / 255))
+    torch.testing.assert_close(features(real.float() / 255), found)
+    torch.testing.assert_close(found.mean(0), torch.zeros(39), atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.std(0), torch.ones(39), atol=1e-3, rtol=0)
+
+
+def test_fine_detail_says_how_sharp_images_are_and_not_where_strokes_lie():
+    sharp, blurred = strokes(500)
+    features = FineDetail()
+    features.standardise(features(sharp))
+    moved = features(sharp.roll((4, 8), (2, 3)))
+    steepest = slice(14, 15)  # the finest pattern's magnitude
+    assert (features(blurred)[:, steepest] < features(sharp)[:, steepest] - 0.5).all()
+    assert (features(blurred) - features(sharp)).abs().mean() > 3 * (moved - features(sharp)).abs().mean()

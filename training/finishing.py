@@ -183,8 +183,9 @@ class DetailObserver:
     def __init__(self, images: Tensor, labels: Tensor, classes: int, track: Tracker) -> None:
         """Real images are uint8 (N, 1, 28, 28)."""
         self._features = FineDetail().to(images.device)
-        real = self._features.standardise(_features_of(images, self._features, "real detail", track))
-        self.frechet = FrechetLoss(real, labels, classes)
+        measured = _features_of(images, self._features.measured, "real detail", track)
+        self._features.learn(measured)
+        self.frechet = FrechetLoss(self._features.standardised(measured), labels, classes)
 
     def start(self, drawn: Tensor, images: Tensor, labels: Tensor) -> None:
         """As an Observer's."""

@@ -83,31 +83,38 @@ class FineDetail(nn.Module):
     LEAST, LEAST_MEAN = 1e-4, 1e-5  # power, lest the gradient of a root has no bound where there is no pattern
 
     def __init__(self) -> None:
-        """Its features are as they come until `standardise` has seen those of real images."""
+        """Its features can be had after `learn`."""
         super().__init__()
         index = torch.arange(self.SIZE)
         waves = torch.cos(math.pi / self.SIZE * index[:, None] * (index + 0.5)) * (2 / self.SIZE) ** 0.5
         waves[0] *= 0.5**0.5
         self.register_buffer("patterns", torch.einsum("ai,bj->abij", waves, waves).flatten(0, 1)[1:, None])
         self.register_buffer("levels", torch.linspace(0, 1, self.LEVELS))
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("deviation", torch.ones(()))
+        self.register_buffer("mean", torch.empty(0))
+        self.register_buffer("deviation", torch.empty(0))
 
     patterns: Tensor
     levels: Tensor
     mean: Tensor
     deviation: Tensor
 
-    def standardise(self, found: Tensor) -> Tensor:
-        """Take features (N, 39) of real images, as they come, for the standard; returns them by it."""
-        self.mean, self.deviation = found.mean(0), found.std(0).clamp_min(1e-6)
-        return (found - self.mean) / self.deviation
+    def learn(self, measured: Tensor) -> None:
+        """Take what was measured of real images, (N, 39), for the standard."""
+        self.mean, self.deviation = measured.mean(0), measured.std(0).clamp_min(1e-6)
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.standardised(self.measured(images))
+
+    def measured(self, images: Tensor) -> Tensor:
+        """What the features are before they are standardised, (N, 39)."""
         power = F.conv2d(images, self.patterns).square()
         strength = (power + self.LEAST).sqrt().mean((2, 3)), (power.mean((2, 3)) + self.LEAST_MEAN).sqrt()
         near = (1 - (self.LEVELS - 1) * (images.flatten(1)[..., None] - self.levels).abs()).clamp_min(0)
-        return (torch.cat([*strength, near.mean(1)], dim=1) - self.mean) / self.deviation
+        return torch.cat([*strength, near.mean(1)], dim=1)
+
+    def standardised(self, measured: Tensor) -> Tensor:
+        """What was measured, (N, 39), by the standard."""
+        return (measured - self.mean) / self.deviation
 
 
 def train_features(

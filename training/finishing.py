@@ -197,6 +197,6 @@ class DetailObserver:
 
 
 def _features_of(images: Tensor, features: Callable[[Tensor], Tensor], name: str, track: Tracker) -> Tensor:
-    """Features of images, uint8, a PART at a time; name: for progress."""
+    """Features of images, uint8, a PART at a time, float32 whatever they are computed in; name: for progress."""
     parts = images.split(PART)
-    return torch.cat([features(part.float() / 255) for part in track(parts, len(parts), name)])
+    return torch.cat([features(part.float() / 255).float() for part in track(parts, len(parts), name)])

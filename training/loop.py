@@ -154,7 +154,7 @@ def _train_epoch(
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate(step / steps)
         with rounding.applied():
-            with torch.autocast(options.device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
+            with options.autocast():
                 losses = losses_of(model, tuple(tensor.to(options.device) for tensor in batch))
             joined = parallel.mean(losses["loss"].detach())
             if not torch.isfinite(joined):

@@ -148,6 +148,13 @@ class Options:
             return self.lr * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
         return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.total_epochs))
 
+    def autocast(self) -> torch.autocast:
+        """Within it matrix products and convolutions have the precision, by weights as they are at each of them."""
+        import torch
+
+        enabled = self.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+
     def described(self) -> dict[str, object]:
         """What decides the result, as JSON values."""
         others = {"num_workers", "resume", "device"}

@@ -43,7 +43,8 @@ def train_autoencoder(
     images, labels = (tensor.to(options.device) for tensor in train.tensors)
     if state is None:
         run.report(f"learning what looks alike: a classifier of {dataset.key}")
-    features = train_features(len(dataset.classes), images, labels, options.batch_size, state is None, track)
+    with options.autocast():
+        features = train_features(len(dataset.classes), images, labels, options.batch_size, state is None, track)
     del images, labels
 
     network = initial.network if initial else AUTOENCODERS[kind](**run.arguments)

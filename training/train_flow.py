@@ -218,9 +218,10 @@ def _with_images(
     if not objective.draws:
         return flow, rows, loss
     model = RandomDrawing(Drawing(flow, autoencoder, objective.sampler))
-    finishing = Finishing(objective, images, labels, len(task.dataset.classes), fresh, task.track)
-    if fresh:
-        finishing.start(model, images, labels, task.track)
+    with options.autocast():
+        finishing = Finishing(objective, images, labels, len(task.dataset.classes), fresh, task.track)
+        if fresh:
+            finishing.start(model, images, labels, task.track)
     return model, rows, replace(loss, finishing=finishing)
 
 

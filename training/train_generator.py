@@ -70,9 +70,10 @@ def train_generator(
     state = run.state()
     images, labels = (tensor.to(options.device) for tensor in train.tensors)
     drawing = Drawing(flow, channels_last(autoencoder, options.device), objective.sampler.deterministic())
-    loss = GeneratorLoss(objective, drawing.requires_grad_(False).eval(), images, labels, state is None, track)
-    if objective.draws and state is None:
-        loss.finishing.start(lambda some: loss.drawn(network, some), images, labels, track)
+    with options.autocast():
+        loss = GeneratorLoss(objective, drawing.requires_grad_(False).eval(), images, labels, state is None, track)
+        if objective.draws and state is None:
+            loss.finishing.start(lambda some: loss.drawn(network, some), images, labels, track)
     fit(Job(network, train, loss, parts, loss.companions), run, state, track)
     parallel.wait()
     run.finish()

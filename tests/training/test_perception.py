@@ -1,7 +1,8 @@
 import torch
 
 from tests.drawings import CLASSES, strokes
-from training.perception import EmbeddingNetwork, FineDetail
+from training.options import Options
+from training.perception import EmbeddingNetwork, FineDetail, train_reader
 
 
 def test_pooled_features_do_not_say_where_something_is():
@@ -13,6 +14,17 @@ def test_pooled_features_do_not_say_where_something_is():
         for network in (EmbeddingNetwork(CLASSES, pooled=pooled).eval() for pooled in (False, True))
     ]
     assert apart[1] < 0.1 * apart[0]
+
+
+def test_a_judge_learns_in_bfloat16():
+    images = (torch.cat(strokes(300)) * 255).to(torch.uint8)
+    labels = torch.arange(600) // 300
+    with Options(precision="bfloat16").autocast():
+        network = train_reader(EmbeddingNetwork(2), images, labels, 100, 64)
+        scores = network(images.float() / 255)
+    assert scores.dtype == torch.bfloat16
+    assert all(tensor.dtype == torch.float32 for tensor in network.parameters())
+    assert (scores.argmax(1) == labels).float().mean() > 0.9
 
 
 def test_fine_detail_is_standardised_by_real_images():

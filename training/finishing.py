@@ -156,7 +156,7 @@ class Observer:
 
     def start(self, drawn: Tensor, images: Tensor, labels: Tensor) -> None:
         """Take the first statistics of images drawn, in [0, 1], beside real ones, uint8, of the same labels (N,)."""
-        found = torch.cat([self._features.embed(part) for part in drawn.split(PART)])
+        found = torch.cat([self._features.embed(part) for part in drawn.split(PART)]).float()
         if self._frechet is not None:
             self._frechet.start(found, labels)
         if self._kernel is not None:

@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F
 
 from tests.drawings import CLASSES, SAMPLER, Enlarger, learn, problem, strokes
-from training import finishing
+from training import finishing, snapshots
 from training.adversary import Adversary, ImageCritic
 from training.drawing import Drawing
 from training.finishing import Finishing, RandomDrawing
 from training.flows import Flow
-from training.options import DrawingObjective, SamplerOptions
+from training.options import DRAWING_WEIGHTS, DrawingObjective, Options, SamplerOptions
 
 
 def test_the_mean_of_both_judges_counts(monkeypatch):
@@ -40,6 +40,19 @@ def test_the_mean_of_both_judges_counts(monkeypatch):
     for judge in (lambda i: state[f"features {i}"], lambda i: state[f"adversary {i}"]["critic"]):
         shapes = [{name: tensor.shape for name, tensor in judge(i).items()} for i in (0, 1)]
         assert shapes[0] != shapes[1]
+
+
+def test_a_snapshot_can_be_written_of_what_was_learnt_in_bfloat16(monkeypatch, tmp_path):
+    for steps in ("FEATURE_STEPS", "FIRST_BATCHES", "CRITIC_STEPS"):
+        monkeypatch.setattr(finishing, steps, 2)
+    images, labels, drawing = problem()
+    weights = dict.fromkeys(DRAWING_WEIGHTS, 1.0)
+    with Options(precision="bfloat16").autocast():
+        losses = Finishing(DrawingObjective(**weights), images, labels, CLASSES)
+        losses.start(drawing, images, labels)
+    snapshots.write(tmp_path / "of", losses.state_dict())
+    first, again = (state["kernel 0"]["last"][0] for state in (losses.state_dict(), snapshots.read(tmp_path / "of")))
+    torch.testing.assert_close(first, again)
 
 
 def test_the_reading_loss_makes_classes_clear(monkeypatch):

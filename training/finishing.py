@@ -184,8 +184,8 @@ class DetailObserver:
         """Real images are uint8 (N, 1, 28, 28)."""
         self._features = FineDetail().to(images.device)
         measured = _features_of(images, self._features.measured, "real detail", track)
-        self._features.learn(measured)
-        self.frechet = FrechetLoss(self._features.standardised(measured), labels, classes)
+        self._features.set_statistics(measured)
+        self.frechet = FrechetLoss(self._features.standardise(measured), labels, classes)
 
     def start(self, drawn: Tensor, images: Tensor, labels: Tensor) -> None:
         """As an Observer's."""

@@ -149,7 +149,7 @@ class Options:
         return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.total_epochs))
 
     def autocast(self) -> torch.autocast:
-        """Within it matrix products and convolutions have the precision, by weights as they are at each of them."""
+        """Within it matrix products and convolutions have the precision, and weights may learn: none is kept cast."""
         import torch
 
         enabled = self.precision == "bfloat16"

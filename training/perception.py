@@ -83,7 +83,7 @@ class FineDetail(nn.Module):
     LEAST, LEAST_MEAN = 1e-4, 1e-5  # power, lest the gradient of a root has no bound where there is no pattern
 
     def __init__(self) -> None:
-        """Its features can be had after `learn`."""
+        """Its features can be had after `set_statistics`."""
         super().__init__()
         index = torch.arange(self.SIZE)
         waves = torch.cos(math.pi / self.SIZE * index[:, None] * (index + 0.5)) * (2 / self.SIZE) ** 0.5
@@ -98,12 +98,12 @@ class FineDetail(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def learn(self, measured: Tensor) -> None:
-        """Take what was measured of real images, (N, 39), for the standard."""
+    def set_statistics(self, measured: Tensor) -> None:
+        """Standardise by mean and deviation of what was measured of real images, (N, 39)."""
         self.mean, self.deviation = measured.mean(0), measured.std(0).clamp_min(1e-6)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.standardised(self.measured(images))
+        return self.standardise(self.measured(images))
 
     def measured(self, images: Tensor) -> Tensor:
         """What the features are before they are standardised, (N, 39)."""
@@ -112,8 +112,8 @@ class FineDetail(nn.Module):
         near = (1 - (self.LEVELS - 1) * (images.flatten(1)[..., None] - self.levels).abs()).clamp_min(0)
         return torch.cat([*strength, near.mean(1)], dim=1)
 
-    def standardised(self, measured: Tensor) -> Tensor:
-        """What was measured, (N, 39), by the standard."""
+    def standardise(self, measured: Tensor) -> Tensor:
+        """The features (N, 39), of what was measured."""
         return (measured - self.mean) / self.deviation
 
 

@@ -1,8 +1,10 @@
 import copy
 
+import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.brief_cli import SHORTENED
 from tests.drawings import CLASSES, SAMPLER, Enlarger, learn, problem, strokes
 from training import finishing, snapshots
 from training.adversary import Adversary, ImageCritic
@@ -12,9 +14,14 @@ from training.flows import Flow
 from training.options import DRAWING_WEIGHTS, DrawingObjective, Options, SamplerOptions
 
 
-def test_the_mean_of_both_judges_counts(monkeypatch):
-    for steps in ("FEATURE_STEPS", "FIRST_BATCHES", "CRITIC_STEPS"):
+@pytest.fixture
+def brief(monkeypatch):
+    """Judges and critics learn for a moment only."""
+    for steps in SHORTENED:
         monkeypatch.setattr(finishing, steps, 2)
+
+
+def test_the_mean_of_both_judges_counts(brief):
     images, labels, drawing = problem()
     drawn, real, some = drawing(labels[:20]).detach(), images[:20], labels[:20]
     objective = DrawingObjective(
@@ -42,16 +49,16 @@ def test_the_mean_of_both_judges_counts(monkeypatch):
         assert shapes[0] != shapes[1]
 
 
-def test_a_snapshot_can_be_written_of_what_was_learnt_in_bfloat16(monkeypatch, tmp_path):
-    for steps in ("FEATURE_STEPS", "FIRST_BATCHES", "CRITIC_STEPS"):
-        monkeypatch.setattr(finishing, steps, 2)
+def test_a_snapshot_can_be_written_of_what_was_learnt_in_bfloat16(brief, tmp_path):
     images, labels, drawing = problem()
     weights = dict.fromkeys(DRAWING_WEIGHTS, 1.0)
     with Options(precision="bfloat16").autocast():
         losses = Finishing(DrawingObjective(**weights), images, labels, CLASSES)
         losses.start(drawing, images, labels)
-    snapshots.write(tmp_path / "of", losses.state_dict())
-    first, again = (state["kernel 0"]["last"][0] for state in (losses.state_dict(), snapshots.read(tmp_path / "of")))
+    snapshots.write(tmp_path / "snapshot", losses.state_dict())
+    first, again = (
+        state["kernel 0"]["last"][0] for state in (losses.state_dict(), snapshots.read(tmp_path / "snapshot"))
+    )
     torch.testing.assert_close(first, again)
 
 

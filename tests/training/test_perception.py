@@ -32,9 +32,9 @@ def test_fine_detail_is_standardised_by_real_images():
     real = (torch.cat([sharp, blurred]) * 255).round().to(torch.uint8)
     features = FineDetail()
     measured = features.measured(real.float() / 255)
-    features.learn(measured)
+    features.set_statistics(measured)
     found = features(real.float() / 255)
-    torch.testing.assert_close(features.standardised(measured), found)
+    torch.testing.assert_close(features.standardise(measured), found)
     torch.testing.assert_close(found.mean(0), torch.zeros(39), atol=1e-3, rtol=0)
     torch.testing.assert_close(found.std(0), torch.ones(39), atol=1e-3, rtol=0)
 
@@ -42,7 +42,7 @@ def test_fine_detail_is_standardised_by_real_images():
 def test_fine_detail_says_how_sharp_images_are_and_not_where_strokes_lie():
     sharp, blurred = strokes(500)
     features = FineDetail()
-    features.learn(features.measured(sharp))
+    features.set_statistics(features.measured(sharp))
     moved = features(sharp.roll((4, 8), (2, 3)))
     steepest = slice(14, 15)  # the finest pattern's magnitude
     assert (features(blurred)[:, steepest] < features(sharp)[:, steepest] - 0.5).all()

@@ -21,7 +21,8 @@ MAX_PARAMETERS = 100_000_000
 NETWORKS_OF: dict[str, type[nn.Module]] = {
     **AUTOENCODERS, "flow": Flow, "generator": Generator, CLASSIFIER: Classifier, DECODER: AutoEncoder
 }  # fmt: skip
-OF_DECODER = ("dim2", "dim3", "dim4")  # arguments of an AutoEncoder that its encoder does not share
+DECODER_WIDTHS = ("dim2", "dim3", "dim4")
+OF_DECODER = (*DECODER_WIDTHS, "supersampling")  # arguments of an AutoEncoder that its encoder does not share
 
 
 def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, Any]:

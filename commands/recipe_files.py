@@ -119,7 +119,7 @@ def _further(*models: str) -> Convert:
     known = {**_stage(models), **rounds, "name": _text}
     if DECODER in models:
         known |= _flags(click.option("--model", type=click.Choice(models)))
-        known["network"] = _network(DECODER, needed=networks.OF_DECODER)
+        known["network"] = _network(DECODER, needed=networks.DECODER_WIDTHS)
 
     def check(found: Mapping[str, Any]) -> None:
         if (found.get("model") == DECODER) != ("network" in found):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from training import checkpoints, parallel
-from training.autoencoders import AutoEncoder, stretched_pixels
+from training.autoencoders import AutoEncoder
 from training.batches import image_parts
 from training.blocks import channels_last
 from training.checkpoints import Checkpoint, CheckpointError
@@ -94,9 +94,8 @@ class DecoderLoss:
         images, labels = batch
         with torch.no_grad():
             latents = torch.cat([self._drawn(labels), self._encoded(images)])
-            wanted = stretched_pixels(self._original.network.decode_logits(latents))
-        found = stretched_pixels(model.decode_logits(latents))
-        return {"loss": (found - wanted).square().flatten(1).sum(1).mean()}
+            wanted = self._original.network.draw(latents)
+        return {"loss": (model.draw(latents) - wanted).square().flatten(1).sum(1).mean()}
 
     def _drawn(self, labels: Tensor) -> Tensor:
         noise = parallel.randn(len(labels), labels.device, *self._drawing.flow.latent_shape)

@@ -108,7 +108,8 @@ class GeneratorLoss:
         noise, weight = self._noise(labels), self._weights(labels)
         with torch.no_grad():
             wanted = self._teacher(network.repeated(noise), labels, weight[:, None])
-        losses = self._distance(network.logits(noise, labels, weight), wanted, labels, training=False)
+        logits = network.logits(noise, labels, weight)
+        losses = self._distance(pixels_of(logits), wanted, labels, training=False, logits=logits)
         losses["loss"] = self._objective.regression_weight * losses["reconstruction"]
         if self._objective.draws and model.training:
             found = self.finishing(self.drawn(network, labels), images, labels)

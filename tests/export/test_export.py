@@ -31,6 +31,7 @@ from training.options import SamplerOptions
 NETWORKS = [
     (VarAutoEncoder, {}, {}),
     (VarAutoEncoder, {"dim4": 2}, {"sieve": 8}),
+    (AutoEncoder, {"dim4": 2, "supersampling": 2}, {"dim1": 8}),
     (AutoEncoder, {"n_heads": 2, "dim1": 8, "dim2": 8}, {"backbone": "conv", "dim1": 8, "n_layers": 1, "n_heads": 2}),
 ]
 
@@ -72,9 +73,10 @@ def test_folding_batch_norms_changes_nothing():
     [
         VarAutoEncoder().decoder,
         VarAutoEncoder(dim4=3, dim3=5).decoder,
+        VarAutoEncoder(dim4=2, supersampling=2).decoder,
         Generator(dim3=6).decoder,
     ],
-    ids=["plain", "retouched", "generator's"],
+    ids=["plain", "retouched", "supersampled", "generator's"],
 )
 def test_decoders_without_shuffling_draw_the_same(decoder):
     decoder, latents = trained_like(decoder), torch.randn(3, 1, 7, 7)

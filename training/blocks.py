@@ -112,13 +112,15 @@ class Supersampling(nn.Module):
         self.sharpness = perceptron(latent_size, 16, 1)
         blurred, sharp = (self._blur(deviation) for deviation in self.DEVIATIONS)
         self.register_buffer("blurs", torch.cat([blurred, sharp - blurred]), persistent=False)
+        self.register_buffer("offsets", torch.tensor([-self.CUT, 0.0]), persistent=False)
 
     blurs: Tensor
+    offsets: Tensor
 
     def forward(self, logits: Tensor, latents: Tensor) -> Tensor:
         """Pixels before they are cut at 0; latents: of any shape, (N, ...)."""
-        blurred, sharper = F.conv2d(self.places(logits).sigmoid(), self.blurs, padding=1).split(1, dim=1)
-        pixels: Tensor = blurred + self.sharpness(latents).sigmoid()[..., None, None] * sharper - self.CUT
+        blurred, sharper = F.conv2d(self.places(logits).sigmoid(), self.blurs, self.offsets, padding=1).split(1, dim=1)
+        pixels: Tensor = blurred + self.sharpness(latents).sigmoid()[..., None, None] * sharper
         return pixels
 
     def _blur(self, deviation: float) -> Tensor:

@@ -89,15 +89,15 @@ class Retouching(nn.Module):
 class Supersampling(nn.Module):
     """Logits of pixels (N, 1, H, W) to pixels that are drawn at twice the size, blurred and halved: (N, 1, H, W).
 
-    So EMNIST's images were made (arXiv 1702.05373): black and white at some larger size, blurred by a
-    Gaussian with a deviation of one place of it, and every second or third place taken. How sharp an image is is a
-    mixture of the two, which its latents say. Places are white by a sigmoid of the logits between which they lie,
-    interpolated and STEEPNESS times as large before it has learnt.
+    So EMNIST's images were made: black and white at a larger size, blurred by a Gaussian with a deviation of one place
+    (arXiv 1702.05373), of which, as they show, every second or third place was taken. A mixture of a blur for either,
+    which the latents choose, makes an image as sharp as it is. A place is as white as the sigmoid of the logits around
+    it, interpolated and, before it has learnt, STEEPNESS times as large.
     """
 
     STEEPNESS = 4.0
     DEVIATIONS = (1.0, 0.776)  # in places; the latter has the steepest edge that every third place gives, 213 of 255
-    TAPS = 6
+    TAPS, WIDTH = 6, 16  # of a blur in places; of the hidden layer that reads a latent
     CUT = 0.51 / 255  # grey levels were cut off where ours are rounded, and most of the white is 254
 
     def __init__(self, latent_size: int) -> None:
@@ -109,7 +109,7 @@ class Supersampling(nn.Module):
         with torch.no_grad():
             self.places.weight.copy_(self.STEEPNESS * torch.stack(kernels)[:, None])
         nn.init.zeros_(cast(Tensor, self.places.bias))
-        self.sharpness = perceptron(latent_size, 16, 1)
+        self.sharpness = perceptron(latent_size, self.WIDTH, 1)
         blurred, sharp = (self._blur(deviation) for deviation in self.DEVIATIONS)
         self.register_buffer("blurs", torch.cat([blurred, sharp - blurred]), persistent=False)
         self.register_buffer("offsets", torch.tensor([-self.CUT, 0.0]), persistent=False)

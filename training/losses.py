@@ -45,7 +45,7 @@ class ReconstructionLoss:
         """
         wanted = sigmoids_of(images)
         if logits is None:
-            sigmoids = sigmoids_of(found)
+            sigmoids = sigmoids_of(found.float())
             each = -torch.lerp((1 - sigmoids).log(), sigmoids.log(), wanted)
         else:
             each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")

@@ -15,8 +15,8 @@ from commands.models import Choice, opened
 from runtime import Model
 from runtime import images as pictures
 from runtime.bayes import Rule
+from runtime.datasets import Invert
 from runtime.errors import DataError
-from runtime.images import Invert
 
 UNLIKE = " (unlike the training data)"
 

@@ -19,8 +19,7 @@ from commands.options import (
     plot_option,
 )
 from runtime.bayes import RULES
-from runtime.datasets import NAMES
-from runtime.images import Invert
+from runtime.datasets import NAMES, Invert
 
 LEAST_TO_DISK = 20_000  # images: a tenth of fewer takes no time that could be told from that of a start
 

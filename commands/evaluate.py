@@ -21,7 +21,7 @@ from evaluation.accuracy import measure_accuracy
 from evaluation.evaluator import WHICH, Evaluator, shipped
 from evaluation.pictures import draw_nearest
 from evaluation.samples import FIGURES, Judge, Memorisation
-from runtime import images as pictures
+from runtime import pages
 from runtime.bundle import record_measurements
 from runtime.datasets import LabelledImages, Part
 
@@ -84,7 +84,7 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
             record_measurements(model.bundle, _recorded(result) | {"command": _command(choice, extent)})
         if extent.nearest:
             drawn = {"bundle": model.bundle.name, "checksum": model.bundle.checksum, **way.described()}
-            pictures.save_png(page, extent.nearest, drawn)
+            pages.save_png(page, extent.nearest, drawn)
     if as_json or not extent.nearest:
         return said
     return f"{said}\n{extent.nearest}: samples, each left of the nearest training image"

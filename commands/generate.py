@@ -16,7 +16,7 @@ import runtime
 from commands.models import Choice, opened
 from commands.options import check_page, checked_way, names_in
 from commands.progress import track
-from runtime import images as pictures
+from runtime import pages
 from runtime.sampling import FEW
 from runtime.settings import Way, solver_of
 
@@ -56,10 +56,10 @@ def generate(
     batches = model.stream(count, cycle, batch_size=batch_size, **settings)
     tracked: Iterable[NDArray[np.uint8]] = track(batches, -(-count // batch_size), "generating")
     if path.suffix.lower() == ".npz":
-        pictures.save_npz(path, tracked, cycle, count)
+        pages.save_npz(path, tracked, cycle, count)
     else:
-        sheet = pictures.page(np.concatenate(list(tracked)), height, width, scale)
-        pictures.save_png(sheet, path, _parameters(model, way, cycle))
+        sheet = pages.page(np.concatenate(list(tracked)), height, width, scale)
+        pages.save_png(sheet, path, _parameters(model, way, cycle))
     return f"{path}: {count:,} images of {choice.dataset.key} in {time.perf_counter() - started:.2f} s"
 
 
@@ -76,8 +76,8 @@ def _draw_paths(
     width = way.steps + 1
     check_page(height, width, scale)
     images = model.generate_path(np.resize(cycle, height), **settings)
-    sheet = pictures.page(images.reshape(-1, *images.shape[2:]), height, width, scale)
-    pictures.save_png(sheet, path, _parameters(model, way, cycle))
+    sheet = pages.page(images.reshape(-1, *images.shape[2:]), height, width, scale)
+    pages.save_png(sheet, path, _parameters(model, way, cycle))
     return f"{path}: {height:,} images of {choice.dataset.key}, each from noise on in {width} columns"
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from runtime import datasets, images
+from runtime import datasets, pages
 from runtime.bundle import Bundle
 from runtime.chunks import DEFAULT_THREADS
 from runtime.noise import MAX_SEED
@@ -242,7 +242,7 @@ def checked_way(bundle: Bundle, settings: Mapping[str, Any]) -> Way:
 def check_page(height: int, width: int, scale: float) -> None:
     """UsageError where a page would be too large to hold."""
     try:
-        images.check_page(height, width, scale)
+        pages.check_page(height, width, scale)
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
 

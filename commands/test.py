@@ -17,7 +17,7 @@ from commands.process import not_lost
 from commands.progress import track
 from evaluation.accuracy import LIKELIHOOD_IMAGES, measure_accuracy, measure_likelihood, measure_separation
 from evaluation.pictures import draw_confusion
-from runtime import images as pictures
+from runtime import pages
 from runtime.bayes import Rule
 from runtime.datasets import find
 
@@ -59,7 +59,7 @@ def test(
         return said
     with not_lost(said):
         picture = draw_confusion(np.array(result["confusion"]), bundle.classes)
-        pictures.save_png(picture, confusion, {"bundle": bundle.name, "checksum": bundle.checksum})
+        pages.save_png(picture, confusion, {"bundle": bundle.name, "checksum": bundle.checksum})
     return said if as_json else f"{said}\n{confusion}: the confusion matrix"
 
 
@@ -103,5 +103,5 @@ def test_reconstruction(choice: Choice, root: Path, height: int, width: int, sca
     pairs = np.stack([originals, model.reconstruct(originals)], axis=1).reshape(-1, *originals.shape[1:])
     parameters: dict[str, Any] = {"bundle": model.bundle.name, "checksum": model.bundle.checksum, "images": count}
     path = output or Path(f"test-reconstruction-{choice.name}.png")
-    pictures.save_png(pictures.page(pairs, height, 2 * width, scale), path, parameters)
+    pages.save_png(pages.page(pairs, height, 2 * width, scale), path, parameters)
     return f"{path}: {count:,} test images of {choice.dataset.key}, each left of its reconstruction"

@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.figures import nearest_rows
-from runtime import images as pictures
-from runtime.images import Images
+from runtime import pages
+from runtime.pages import Images
 
 CELL, MARGIN, FONT = 26, 90, 12
 HEIGHT, WIDTH, SCALE = 8, 5, 0.8
 
 
-def draw_confusion(counts: NDArray[np.int64], names: tuple[str, ...]) -> Image.Image:
-    """A matrix (C, C) of image counts: rows are classes, columns what they are read as, darker is a larger share."""
+def draw_confusion(counts: NDArray[np.int64], names: tuple[str, ...]) -> NDArray[np.uint8]:
+    """A matrix (C, C) of counts, as RGB: rows are classes, columns what they are read as, darker is a larger share."""
     side = MARGIN + CELL * len(names)
     picture = Image.new("RGB", (side, side), "white")
     draw = ImageDraw.Draw(picture)
@@ -27,7 +27,7 @@ def draw_confusion(counts: NDArray[np.int64], names: tuple[str, ...]) -> Image.I
         picture.paste(_upright(name, font), (middle - FONT, 0))
         for column, share in enumerate(shares[row]):
             _draw_cell(draw, row, column, float(share), right=row == column)
-    return picture
+    return np.asarray(picture)
 
 
 def _draw_cell(draw: ImageDraw.ImageDraw, row: int, column: int, share: float, right: bool) -> None:
@@ -48,9 +48,9 @@ def _upright(name: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> I
     return strip.rotate(90, expand=True)
 
 
-def draw_nearest(samples: Images, train: Images) -> Image.Image:
+def draw_nearest(samples: Images, train: Images) -> NDArray[np.uint8]:
     """A page of samples (N, 28, 28), each left of the training image nearest to it."""
     shown = samples[: HEIGHT * WIDTH]
     nearest = train[nearest_rows(shown, train)[0]]
     pairs = np.stack([shown, nearest], axis=1).reshape(-1, *shown.shape[1:])
-    return pictures.page(pairs, HEIGHT, 2 * WIDTH, SCALE)
+    return pages.page(pairs, HEIGHT, 2 * WIDTH, SCALE)

@@ -18,16 +18,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, MissingDataError
-from .framing import SIZE, Framing
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 Size = Literal["base", "compact", "fast", "tiny", "nano"]
 SIZES: tuple[Size, ...] = get_args(Size)
-IMAGE_SIZE = SIZE
+Invert = Literal["auto", "yes", "no"]  # of pictures, before they are read; the data sets are light on dark
+IMAGE_SIZE = 28
 # Every eleventh training image is held out for validation. The stride is odd because MNIST's training file alternates
 # between its two groups of writers.
 VALIDATION_STRIDE = 11
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How the authors of a data set placed what is drawn, and so how that of a picture is placed to be read.
+
+    longest: pixels of the longer side of what is drawn; by_mass: centred by its mass, or else by its outline.
+
+    ground: what is fainter than this share of the strongest stroke is no part of it.
+    """
+
+    longest: int
+    by_mass: bool
+    ground: float = 0.15
+
 
 _DIGITS = tuple(string.digits)
 _MERGED = _DIGITS + tuple(string.ascii_uppercase) + tuple("abdefghnqrt")

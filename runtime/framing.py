@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-SIZE = 28
+from .datasets import IMAGE_SIZE, Framing
+
 _LEAST_CONTRAST = 24  # grey levels of 255 by which something drawn differs from its ground
 _MOST_GROUND = 0.5  # of the strongest stroke
 _FAR, _FITS = 6.0, 3  # times the median distance: four standard deviations of noise; fits of the ground's plane
@@ -17,28 +16,16 @@ _FEW = 112  # pixels a side of what is drawn, from which on no more are wanted
 _INSIDE = 0.998  # of all ink, from the first row to the last and from the first column to the last of what is drawn
 
 
-@dataclass(frozen=True)
-class Framing:
-    """longest: pixels of the longer side of what is drawn; by_mass: centred by its mass, or else by its outline.
-
-    ground: what is fainter than this share of the strongest stroke is no part of it.
-    """
-
-    longest: int
-    by_mass: bool
-    ground: float = 0.15
-
-
 def framed(picture: Image.Image, dark_on_light: bool, framing: Framing) -> NDArray[np.uint8]:
     """What is drawn in a grey picture as uint8 (28, 28), black to white; empty where there is no contrast."""
     ink = _ink_of(picture, dark_on_light, framing)
     if ink is None:
-        return np.zeros((SIZE, SIZE), np.uint8)
+        return np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     drawn = Image.fromarray((255 * ink[_place(ink)]).round().astype(np.uint8))
     scale = framing.longest / max(drawn.size)
     width, height = (max(1, round(side * scale)) for side in drawn.size)
     small = np.asarray(drawn.resize((width, height), Image.Resampling.LANCZOS), np.float64)
-    image = np.zeros((SIZE, SIZE), np.uint8)
+    image = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     if not small.any():  # specks alone are gone at this size
         return image
     small *= 255 / small.max()  # thin strokes have become faint
@@ -116,4 +103,4 @@ def _inside(ink: NDArray[np.float64]) -> slice:
 def _start(ink: NDArray[np.float64], by_mass: bool) -> int:
     """The row, or column, of the image at which ink of so many begins."""
     middle = (ink * np.arange(0.5, len(ink))).sum() / ink.sum() if by_mass else len(ink) / 2
-    return int(np.clip(round(SIZE / 2 - middle), 0, SIZE - len(ink)))
+    return int(np.clip(round(IMAGE_SIZE / 2 - middle), 0, IMAGE_SIZE - len(ink)))

@@ -1,37 +1,25 @@
-"""Pictures in and out: image files to model inputs, images to pages and archives."""
+"""Pictures in: image files to model inputs."""
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
-import zlib
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps
 
-from .datasets import IMAGE_SIZE
+from .datasets import IMAGE_SIZE, Framing, Invert
 from .errors import DataError
-from .files import written_aside
-from .framing import Framing, framed
-
-if TYPE_CHECKING:
-    import zipfile
+from .framing import framed
 
 Images = NDArray[np.uint8]
-Invert = Literal["auto", "yes", "no"]
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # those that pillow reads by itself
-PIXELS_PER_SCALE = 100  # a cell of scale 1 has 100 pixels a side, an inch of a common screen
-GAP = 0.05  # of a cell
-TEXT_KEY = "parameters"
-_LABELS_AT_A_TIME = 1 << 16
 OVERSHOT = 1.5  # up to which floats are of 0 to 1, as interpolation leaves them
 
 
@@ -61,68 +49,6 @@ def read_picture(path: Path | str, invert: Invert = "auto", framing: Framing | N
     return found
 
 
-def page(images: Images, height: int, width: int, scale: float) -> Image.Image:
-    """A grid of images (N, 28, 28), row by row; a cell has scale * 100 pixels a side."""
-    cell = _cell_size(scale)
-    gap = round(cell * GAP)
-    size = (cell - gap, cell - gap)
-    sheet = Image.new("L", (width * cell + gap, height * cell + gap), 32)
-    for index, pixels in enumerate(images[: height * width]):
-        row, column = divmod(index, width)
-        picture = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
-        sheet.paste(picture, (gap + column * cell, gap + row * cell))
-    return sheet
-
-
-def check_page(height: int, width: int, scale: float) -> None:
-    """Raise ValueError where a page would have more than MAX_PIXELS."""
-    pixels = height * width * _cell_size(scale) ** 2
-    if pixels > MAX_PIXELS:
-        raise ValueError(
-            f"a page of {height} x {width} cells of scale {scale:g} has {pixels:,} pixels; {MAX_PIXELS:,} are allowed"
-        )
-
-
-def _cell_size(scale: float) -> int:
-    return max(1, round(scale * PIXELS_PER_SCALE))
-
-
-def save_png(picture: Image.Image, path: Path, parameters: Mapping[str, Any]) -> None:
-    """Write a PNG, of which the path says so, with `parameters` as JSON in a text chunk; whole or not at all."""
-    text = PngImagePlugin.PngInfo()
-    text.add_text(TEXT_KEY, json.dumps(parameters))
-    runs = zlib.Z_RLE  # only repeated pixels are looked for: half the time, and smaller files of pictures like these
-    with written_aside(path) as aside:
-        picture.save(aside, pnginfo=text, compress_type=runs)  # a format by name makes pillow import five, for 6 ms
-
-
-def save_npz(path: Path, batches: Iterable[Images], labels: NDArray[np.int64], count: int) -> None:
-    """Write an archive of `images` uint8 (count, 28, 28) and `labels` int64 (count,); whole or not at all.
-
-    Images come in batches, labels are repeated as often as needed, and both are written piece by piece.
-    """
-    import zipfile  # which pages do not need
-
-    with written_aside(path) as aside, zipfile.ZipFile(aside, "w") as archive:
-        _write_array(archive, "images", (count, IMAGE_SIZE, IMAGE_SIZE), np.dtype(np.uint8), batches)
-        starts = range(0, count, _LABELS_AT_A_TIME)
-        pieces = (
-            labels[np.arange(start, min(start + _LABELS_AT_A_TIME, count)) % len(labels)].astype(np.int64)
-            for start in starts
-        )
-        _write_array(archive, "labels", (count,), np.dtype(np.int64), pieces)
-
-
-def _write_array(
-    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], pieces: Iterable[NDArray[Any]]
-) -> None:
-    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for piece in pieces:
-            file.write(np.ascontiguousarray(piece).tobytes())
-
-
 def _squared(picture: Image.Image, border: int) -> Image.Image:
     """A grey picture scaled to fit 28x28 and centred on its border's shade."""
     longest = max(picture.size)
@@ -137,8 +63,6 @@ def _squared(picture: Image.Image, border: int) -> Image.Image:
 
 def _open(path: Path) -> Image.Image:
     """A file as a grey picture of 8 bits."""
-    from PIL import ImageOps  # which pages do not need
-
     if not os.path.isfile(path):  # noqa: PTH113 - takes names too long for a file
         raise DataError(f"{path} is no file" if os.path.exists(path) else f"there is no picture {path}")  # noqa: PTH110
     try:

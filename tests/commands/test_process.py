@@ -72,10 +72,18 @@ def test_what_was_measured_is_said_where_its_picture_can_not_be_written(root, tm
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr(test.pictures, "save_png", full)
+    monkeypatch.setattr(test.pages, "save_png", full)
     with pytest.raises(OSError, match="no space"):
         test.test(Choice(find("MNIST", size="tiny")), root, None, 100, tmp_path / "a.png", [], as_json=False)
     assert capsys.readouterr().out.startswith("accuracy ")
+
+
+def test_a_page_is_drawn_without_pillow(tmp_path):
+    """Which takes longer to load than a page to draw."""
+    words = ["generate", "--height", "1", "--width", "1", "--output", str(tmp_path / "page.png")]
+    code = f"import sys; sys.modules['PIL'] = None; import cli; cli.cli({words}, standalone_mode=False)"
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
+    assert (tmp_path / "page.png").is_file()
 
 
 def test_garbage_is_looked_for_again_once_modules_are_loaded():

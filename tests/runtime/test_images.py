@@ -1,5 +1,3 @@
-import json
-import os
 import zlib
 
 import numpy as np
@@ -9,9 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from runtime import images as pictures
-from runtime.datasets import find, load
+from runtime.datasets import Framing, find, load
 from runtime.errors import DataError
-from runtime.framing import Framing
 from tests.damage import damaged
 
 WHOLE = Framing(28, by_mass=False)
@@ -195,64 +192,3 @@ def test_any_cut_or_changed_byte_of_a_png_is_noticed_or_harmless(tmp_path_factor
     except DataError as error:
         assert "picture.png" in str(error)
         assert "\n" not in str(error)
-
-
-def test_a_page_has_its_images_in_rows(digit):
-    sheet = pictures.page(np.stack([digit, 0 * digit, 0 * digit, 255 - 0 * digit]), height=2, width=2, scale=0.8)
-    array = np.asarray(sheet)
-    assert array.shape == (164, 164)
-    assert array[4:80, 4:80].mean() > 5
-    assert array[10:70, 90:150].max() == 0
-    assert array[90:150, 90:150].min() == 255
-
-
-def test_pages_too_large_to_hold_are_refused():
-    pictures.check_page(80, 80, 0.8)
-    with pytest.raises(ValueError, match="pixels"):
-        pictures.check_page(1000, 1000, 0.8)
-
-
-def test_png_carries_its_parameters(tmp_path, digit):
-    path = tmp_path / "page.png"
-    pictures.save_png(pictures.page(digit[None], 1, 1, 0.5), path, {"seed": 3, "labels": ["é"]})
-    with Image.open(path) as opened:
-        text = opened.text
-    assert json.loads(text["parameters"]) == {"seed": 3, "labels": ["é"]}
-
-
-def test_npz_is_what_numpy_reads(tmp_path, digit):
-    labels = np.array([7, 7, 7])
-    pictures.save_npz(tmp_path / "a.npz", iter([np.stack([digit, digit]), digit[None]]), labels[:1], 3)
-    with np.load(tmp_path / "a.npz") as archive:
-        np.testing.assert_array_equal(archive["images"], np.stack([digit] * 3))
-        np.testing.assert_array_equal(archive["labels"], labels)
-        assert archive["labels"].dtype == np.int64
-
-
-def test_what_is_no_file_is_not_replaced(tmp_path, digit):
-    os.mkfifo(tmp_path / "pipe.png")
-    (tmp_path / "link.png").symlink_to("pipe.png")
-    (tmp_path / "loop.png").symlink_to("loop.png")
-    for name in ("pipe.png", "link.png", "loop.png"):
-        with pytest.raises(OSError, match=r"pipe|loop"):
-            pictures.save_png(pictures.page(digit[None], 1, 1, 0.5), tmp_path / name, {})
-    assert (tmp_path / "pipe.png").is_fifo()
-
-
-def test_a_link_to_a_file_of_another_kind_is_written_as_it_says(tmp_path, digit):
-    (tmp_path / "page.png").symlink_to("page.jpg")
-    pictures.save_png(pictures.page(digit[None], 1, 1, 0.5), tmp_path / "page.png", {"seed": 3})
-    with Image.open(tmp_path / "page.jpg") as written:
-        assert (written.format, written.text) == ("PNG", {"parameters": '{"seed": 3}'})
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, digit):
-    def failing():
-        yield digit[None]
-        raise KeyboardInterrupt
-
-    (tmp_path / "a.npz").write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt):
-        pictures.save_npz(tmp_path / "a.npz", failing(), np.array([7]), 1)
-    assert (tmp_path / "a.npz").read_bytes() == b"old"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]

@@ -76,13 +76,13 @@ def _bicubic(size: int) -> NDArray[np.float32]:
 
 def save_png(pixels: NDArray[np.uint8], path: Path, parameters: Mapping[str, Any]) -> None:
     """Write grey (H, W) or RGB (H, W, 3) as a PNG, with `parameters` as JSON in a text chunk; whole or not at all."""
-    rows, columns = pixels.shape[:2]
-    header = struct.pack(">IIBBBBB", columns, rows, 8, _COLOUR_TYPES[pixels.ndim], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", pixels.shape[1], len(pixels), 8, _COLOUR_TYPES[pixels.ndim], 0, 0, 0)
     text = f"{TEXT_KEY}\0{json.dumps(parameters)}".encode("latin-1")
-    filtered = np.full((rows, 1 + pixels[0].size), _UP, np.uint8)
-    filtered[:, 1:] = np.diff(pixels, axis=0, prepend=np.zeros_like(pixels[:1])).reshape(rows, -1)
+    rows = pixels.reshape(len(pixels), -1)
+    filtered = np.pad(rows, ((0, 0), (1, 0)), constant_values=_UP)
+    filtered[1:, 1:] -= rows[:-1]
     runs = zlib.compressobj(strategy=zlib.Z_RLE)  # only repeated pixels are looked for: less time, and smaller files
-    chunks = {b"IHDR": header, b"tEXt": text, b"IDAT": runs.compress(filtered.tobytes()) + runs.flush(), b"IEND": b""}
+    chunks = {b"IHDR": header, b"tEXt": text, b"IDAT": runs.compress(filtered.data) + runs.flush(), b"IEND": b""}
     with written_aside(path) as aside, aside.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
         for kind, content in chunks.items():

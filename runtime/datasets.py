@@ -34,8 +34,7 @@ VALIDATION_STRIDE = 11
 class Framing:
     """How the authors of a data set placed what is drawn, and so how that of a picture is placed to be read.
 
-    longest: pixels of the longer side of what is drawn; by_mass: centred by its mass, or else by its outline.
-
+    longest: pixels of the longer side of what is drawn; by_mass: centred by its mass, or else by its outline;
     ground: what is fainter than this share of the strongest stroke is no part of it.
     """
 

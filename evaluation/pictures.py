@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.figures import nearest_rows
 from runtime import pages
-from runtime.pages import Images
+from runtime.datasets import Images
 
 CELL, MARGIN, FONT = 26, 90, 12
 HEIGHT, WIDTH, SCALE = 8, 5, 0.8

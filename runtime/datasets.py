@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .errors import DataError, MissingDataError
 
+Images = NDArray[np.uint8]  # (N, 28, 28) where nothing else is said
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 Size = Literal["base", "compact", "fast", "tiny", "nano"]

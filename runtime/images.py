@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from .datasets import IMAGE_SIZE, Framing, Invert
+from .datasets import IMAGE_SIZE, Framing, Images, Invert
 from .errors import DataError
 from .framing import framed
-
-Images = NDArray[np.uint8]
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535

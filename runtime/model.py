@@ -16,13 +16,12 @@ from .bayes import RULES, Floats, Rule
 from .bundle import Bundle, read
 from .checks import check_images, check_labels, check_latents, in_range, one_of
 from .chunks import CHUNK, DEFAULT_THREADS, in_chunks
-from .datasets import IMAGE_SIZE
+from .datasets import IMAGE_SIZE, Images
 from .errors import BundleError
 from .scoring import Scorer
 from .sessions import Graph, SessionSettings
 from .settings import Sampling, Way, solver_of, way_of
 
-Images = NDArray[np.uint8]
 Latents = NDArray[np.float32]
 RunGraph = Callable[..., list[NDArray[Any]]]  # arrays in the graph's order of inputs to arrays in that of its outputs
 MAX_IMAGES = 2**40

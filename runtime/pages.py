@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .datasets import IMAGE_SIZE
+from .datasets import IMAGE_SIZE, Images
 from .files import written_aside
 
 if TYPE_CHECKING:
     import zipfile
-
-Images = NDArray[np.uint8]
 
 MAX_PIXELS = 50_000_000
 PIXELS_PER_SCALE = 100  # a cell of scale 1 has 100 pixels a side, an inch of a common screen

@@ -84,7 +84,7 @@ class Parts:
 def provenance_of(path: Path, checkpoint: Checkpoint[Any]) -> dict[str, Any]:
     """The hash of a checkpoint's file, "" where there is none, and what is said of its training.
 
-    Of the trainings before the last it is what they were told; figures of the last epoch have five digits.
+    Of the trainings before the last it is what they were told otherwise; figures of the last epoch have five digits.
     """
     description = dict(checkpoint.description)
     if "last_epoch" in description:
@@ -101,11 +101,16 @@ def shortened(facts: Any, digits: int) -> Any:
 
 
 def before(description: dict[str, Any], kept: Callable[[str], bool]) -> dict[str, Any]:
-    """The entry "before" of what is said of a training, with the entries that are kept, and so on."""
+    """The entry "before" of what is said of a training: of the one before it what is kept and not the same, and so on.
+
+    Its epochs are said in any case; what is said of the later one alone is None of the earlier one.
+    """
     earlier = description.get("before")
     if earlier is None:
         return {}
-    return {"before": {name: value for name, value in earlier.items() if kept(name)} | before(earlier, kept)}
+    names = [name for name in description | earlier if name != "before" and kept(name)]
+    others = {name: earlier.get(name) for name in names if earlier.get(name) != description.get(name)}
+    return {"before": {"total_epochs": earlier["total_epochs"]} | others | before(earlier, kept)}
 
 
 def read(source: Source, with_flow: bool) -> Parts:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from commands import recipe_files
 from commands.training_options import SAMPLER
+from export.sources import before
 from runtime import bundle as bundles
 from runtime import places
 from runtime.manifests import ONE_CALL
@@ -60,15 +61,21 @@ def _check_trainings(description, stages, of_sampler=tuple(SAMPLER)):
     """What is said of a training, and of those before it, is what the recipe's stages say; of_sampler: keys of that."""
     trainings = [description]
     while "before" in trainings[-1]:
-        trainings.append(trainings[-1]["before"])
+        trainings.append(_earlier(trainings[-1]))
     for table, training in zip(stages[::-1], trainings, strict=True):
         told = {**table, "classifier_version": bool(table.get("classifier_version"))}
-        found = {**DEFAULTS, **training, "classifier_version": bool(training.get("learns_from"))}
+        said = {key: value for key, value in training.items() if value is not None}
+        found = {**DEFAULTS, **said, "classifier_version": bool(training.get("learns_from"))}
         for key in told.keys() - {"name", "network", "sampler"}:
             assert (key, found[key]) == (key, told[key])
         if "teacher" in training or any(table.get(name) for name in DRAWING_WEIGHTS):
             told, found = _settled(table["sampler"]), _settled(training["sampler"])
             assert {key: found[key] for key in of_sampler} == {key: told[key] for key in of_sampler}
+
+
+def _earlier(training):
+    """What a manifest says of the training before this one: the same, but for its entry "before"."""
+    return {key: value for key, value in training.items() if key != "before"} | training["before"]
 
 
 def _settled(way):
@@ -91,7 +98,8 @@ def test_a_shipped_bundle_is_as_its_recipe_says(name):
     if "distillation" in wanted:
         generator = checkpoints.load(paths.checkpoint_path(name, "main", "vae-generator"), Generator)
         stages = _stages(wanted, "distillation", "generator_stages")
-        _check_trainings(generator.description, stages, ("weight",) if name in TAUGHT_OTHERWISE else tuple(SAMPLER))
+        description = generator.description | before(generator.description, lambda name: True)
+        _check_trainings(description, stages, ("weight",) if name in TAUGHT_OTHERWISE else tuple(SAMPLER))
     assert ("flow" in provenance) == reads
     if not reads:
         return
@@ -104,8 +112,8 @@ def test_a_shipped_bundle_is_as_its_recipe_says(name):
     assert history["network"].items() >= widths.items()
     assert AUTOENCODERS[autoencoder["model"]](**history["network"])  # as bench does
     assert Flow(**provenance["flow"]["network"])
-    while "alpha" not in history:
-        history = history["before"]
+    while history.get("alpha") is None:
+        history = _earlier(history)
     assert history["alpha"] == autoencoder["alpha"]
 
 

@@ -147,3 +147,15 @@ FAST = NANO.replace("nano", "fast").replace(
 
 def run(root, promote, name="tiny", **more):
     return recipe.run_recipe(name, root, Path("z.safetensors"), torch.device("cpu"), 0, promote, **more)
+
+
+def trainings(description):
+    """All that a manifest says a network has been through, the last one first, each in full.
+
+    Of a training that another went on from it says what was otherwise, and None of what was not said.
+    """
+    found = [description]
+    while "before" in found[-1]:
+        later = {key: value for key, value in found[-1].items() if key != "before"}
+        found.append(later | found[-1]["before"])
+    return found

@@ -19,7 +19,7 @@ from runtime import bundle as bundles
 from runtime.datasets import LabelledImages, find, load, read_idx
 from runtime.errors import ToolkitError
 from tests.make_data import write_idx
-from tests.recipes import COMPACT, FAST, NANO, SHARING, TINY, run
+from tests.recipes import COMPACT, FAST, NANO, SHARING, TINY, run, trainings
 from training import checkpoints, paths, tensor_files
 from training.autoencoders import AutoEncoder
 from training.checkpoints import Checkpoint, CheckpointError
@@ -39,18 +39,18 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root, monkeypatch):
     assert (bundle.defaults.steps, bundle.defaults.weight, bundle.defaults.diffusion) == (3, 1.5, 0.5)
     assert (bundle.manifest["storage"], bundle.defaults.sampler) == ("int8", "few")
     generator = bundle.manifest["provenance"]["generator"]
-    assert (generator["adversarial_weight"], generator["before"]["regression_weight"]) == (0.5, 1)
+    assert (generator["adversarial_weight"], trainings(generator)[1]["regression_weight"]) == (0.5, 1)
     decoder = bundle.manifest["provenance"]["vae"]
-    narrowed = decoder["before"]
-    assert (decoder["adversarial_weight"], narrowed["model"], narrowed["before"]["alpha"]) == (0.03, "decoder", 0.5)
+    _, narrowed, first = trainings(decoder)
+    assert (decoder["adversarial_weight"], narrowed["model"], first["alpha"]) == (0.03, "decoder", 0.5)
     assert (decoder["network"]["dim1"], decoder["network"]["dim2"]) == (4, 3)
     flow = bundle.manifest["provenance"]["flow"]
     assert (flow["frechet_weight"], flow["judges"]) == (0.02, 2)
     assert (flow["sampler"]["weight"], flow["sampler"]["steps"]) == (1.2, 3)
-    assert (flow["before"]["frechet_weight"], flow["before"]["class_weight"]) == (0, 0.5)
+    _, tuned, generative = trainings(flow)
+    assert (tuned["frechet_weight"], tuned["class_weight"]) == (0, 0.5)
     classifier = checkpoints.load(paths.checkpoint_path("MNIST", "dev", "classifier"), Classifier).network
-    assert flow["before"]["learns_from"] == checkpoints.sha256_of(classifier)
-    generative = flow["before"]["before"]
+    assert tuned["learns_from"] == checkpoints.sha256_of(classifier)
     assert generative["class_weight"] == 0
     assert generative["milestones"] == [1]
     assert generative["sample_latents"]

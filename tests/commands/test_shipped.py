@@ -16,6 +16,7 @@ from runtime import bundle as bundles
 from runtime import places
 from runtime.manifests import ONE_CALL
 from runtime.sampling import diffusion_of
+from tests.recipes import trainings
 from training import checkpoints, paths
 from training.autoencoders import AUTOENCODERS
 from training.flows import Flow
@@ -59,10 +60,7 @@ def _stages(recipe, first, further):
 
 def _check_trainings(description, stages, of_sampler=tuple(SAMPLER)):
     """What is said of a training, and of those before it, is what the recipe's stages say; of_sampler: keys of that."""
-    trainings = [description]
-    while "before" in trainings[-1]:
-        trainings.append(_earlier(trainings[-1]))
-    for table, training in zip(stages[::-1], trainings, strict=True):
+    for table, training in zip(stages[::-1], trainings(description), strict=True):
         told = {**table, "classifier_version": bool(table.get("classifier_version"))}
         said = {key: value for key, value in training.items() if value is not None}
         found = {**DEFAULTS, **said, "classifier_version": bool(training.get("learns_from"))}
@@ -71,11 +69,6 @@ def _check_trainings(description, stages, of_sampler=tuple(SAMPLER)):
         if "teacher" in training or any(table.get(name) for name in DRAWING_WEIGHTS):
             told, found = _settled(table["sampler"]), _settled(training["sampler"])
             assert {key: found[key] for key in of_sampler} == {key: told[key] for key in of_sampler}
-
-
-def _earlier(training):
-    """What a manifest says of the training before this one: the same, but for its entry "before"."""
-    return {key: value for key, value in training.items() if key != "before"} | training["before"]
 
 
 def _settled(way):
@@ -112,9 +105,7 @@ def test_a_shipped_bundle_is_as_its_recipe_says(name):
     assert history["network"].items() >= widths.items()
     assert AUTOENCODERS[autoencoder["model"]](**history["network"])  # as bench does
     assert Flow(**provenance["flow"]["network"])
-    while history.get("alpha") is None:
-        history = _earlier(history)
-    assert history["alpha"] == autoencoder["alpha"]
+    assert trainings(history)[-1]["alpha"] == autoencoder["alpha"]
 
 
 def test_the_mnist_model_is_as_small_as_it_says():

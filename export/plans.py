@@ -107,7 +107,7 @@ def _generator_plan(source: Source, defaults: SamplerOptions | None, storage: St
     classes = len(source.dataset.classes)
     trained = sources.provenance_of(source.generator_path, checkpoint)
     provenance = {name: trained[name] for name in ("sha256", "total_epochs", "teacher")}
-    before = sources.before(checkpoint.description, lambda name: name == "total_epochs")
+    before = sources.before(checkpoint.description, lambda name: False)  # the epochs alone
     manifest = {
         "dataset": _facts(source.dataset, [1 / classes] * classes),
         "storage": storage,

@@ -2,7 +2,7 @@
 
 onnxruntime moves shuffled pixels one by one, and arranges a convolution's channels in blocks of 8 or 16, so that 4 of
 them cost it what 16 do. A transposed convolution is one matrix product, whose results it adds up in their places; and
-what has few channels of many positions may have many channels of a quarter of them.
+a map of few channels may be one of four times as many at a quarter of the positions.
 """
 
 from __future__ import annotations

@@ -133,10 +133,12 @@ def test_the_pictures_are_of_what_ships():
     assert found == set(places.shipped()) - {"MNIST-compact"}
 
 
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+
+
 def _rows(title):
     """The cells of a table of README.md, without its head, below a heading."""
-    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    table = [line for line in text[text.index(title) :].split("\n\n")[1].splitlines() if line.startswith("|")]
+    table = [line for line in README[README.index(title) :].split("\n\n")[1].splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in table[2:]]
 
 
@@ -168,6 +170,20 @@ def test_readme_has_the_figures_of_all_that_ships():
             f"{reads['multiply_adds'] / 1e6:.1f} M" if reads else NONE,
             _rounded(found["accuracy"], 4) if reads else NONE,
         ]
+
+
+def test_readme_has_the_sizes_of_what_is_packed_and_of_the_smallest(tmp_path):
+    mnist, path = bundles.read("MNIST"), tmp_path / "MNIST.tar.xz"
+    bundles.pack(mnist, path)
+    packed = round(path.stat().st_size / 1024)
+    assert f"one file, {packed} KB instead of {_kilobytes(mnist):.0f}," in README
+    assert f"where `MNIST` packed has {packed}." in README
+    assert f"**1,045 weights**, {_kilobytes(bundles.read('MNIST-nano')):.2f} KB with its manifest" in README
+
+
+def _kilobytes(bundle):
+    """Of a bundle's folder."""
+    return sum(file.stat().st_size for file in bundle.path.iterdir()) / 1024
 
 
 MAIN = ["MNIST", "EMNIST-balanced", "EMNIST-byclass", "FashionMNIST"]

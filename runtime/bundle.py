@@ -5,14 +5,13 @@ Reading verifies every file against its hash in the manifest, and the manifest a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import manifests
+from . import hashing, manifests
 from .errors import BundleError
 from .files import written_aside
 from .manifests import MANIFEST, BayesClassifier, Facts
@@ -168,6 +167,6 @@ def _packed(path: Path) -> dict[str, bytes]:
 
 
 def _verified(content: bytes, path: Path, sha256: str) -> bytes:
-    if hashlib.sha256(content).hexdigest() != sha256:
+    if hashing.sha256(content) != sha256:
         raise BundleError(f"{path} is damaged: its hash is not the manifest's")
     return content

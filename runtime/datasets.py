@@ -5,9 +5,7 @@ Files lie in torchvision's layout, ``ROOT/MNIST/raw/train-images-idx3-ubyte``, p
 
 from __future__ import annotations
 
-import gzip
 import math
-import string
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -44,8 +42,8 @@ class Framing:
     ground: float = 0.15
 
 
-_DIGITS = tuple(string.digits)
-_MERGED = _DIGITS + tuple(string.ascii_uppercase) + tuple("abdefghnqrt")
+_DIGITS, _CAPITALS = tuple("0123456789"), tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_MERGED = _DIGITS + _CAPITALS + tuple("abdefghnqrt")
 _MNIST, _EMNIST, _WHOLE = Framing(20, by_mass=True), Framing(24, by_mass=False), Framing(28, by_mass=False, ground=0.03)
 _CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
@@ -102,7 +100,7 @@ DATASETS = {
             "EMNIST-byclass",
             "EMNIST",
             "byclass",
-            _DIGITS + tuple(string.ascii_uppercase + string.ascii_lowercase),
+            _DIGITS + _CAPITALS + tuple(map(str.lower, _CAPITALS)),
             True,
             False,
             _EMNIST,
@@ -162,6 +160,8 @@ def read_idx(path: Path | str) -> NDArray[np.uint8]:
 
     Raises DataError where the file is cut off, has bytes to spare, or is no such file.
     """
+    import gzip  # which drawing does without
+
     path = Path(path)
     try:
         with path.open("rb") as raw:

@@ -6,7 +6,6 @@ bundle. Each graph is listed with its own SHA-256.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import hashing
 from .bayes import RULES, DenoisingBank, Rule
 from .errors import BundleError
 from .noise import MAX_SEED
@@ -75,7 +75,7 @@ class Facts:
 def checksum(manifest: Mapping[str, Any]) -> str:
     """The SHA-256 of a manifest without its own checksum."""
     rest = {key: value for key, value in manifest.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashing.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
 
 
 def signed(manifest: Mapping[str, Any]) -> dict[str, Any]:

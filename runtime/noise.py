@@ -16,16 +16,21 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from . import philox
+
 WORDS_PER_COUNTER = 4
+FEW_COUNTERS = 2048  # that take less time than numpy.random to load
 MAX_SEED = 2**64 - 1
 
 
 class _OfThread(threading.local):
     """What each thread keeps: to make a Philox costs more than a single image's noise, and slows what is run next."""
 
+    is_new = True
+
     @cached_property
     def philox(self) -> np.random.Philox:
-        """Made when noise is first drawn, since numpy.random is slow to import."""
+        """Made where a thread's first words are many, or when it wants more: numpy.random is slow to import."""
         return np.random.Philox(key=0)
 
 
@@ -36,7 +41,7 @@ def normal(seed: int, first: int, count: int, shape: tuple[int, ...], stream: in
     """Standard normal noise of images `first` to `first + count - 1`: float32 (count, *shape)."""
     size = math.prod(shape)
     counters = math.ceil(size / (2 * WORDS_PER_COUNTER))
-    words = _words(seed, (first * counters, stream), count * counters * WORDS_PER_COUNTER)
+    words = _words(seed, 1 + first * counters, stream, count * counters)
     radius = np.sqrt(-2 * np.log(((words >> np.uint64(32)) + 0.5) * 2.0**-32))
     angle = (words & np.uint64(0xFFFFFFFF)) * (2 * np.pi * 2.0**-32)
     elements = np.empty((len(words), 2), np.float32)
@@ -46,16 +51,22 @@ def normal(seed: int, first: int, count: int, shape: tuple[int, ...], stream: in
     return np.ascontiguousarray(by_image[:, :size]).reshape(count, *shape)
 
 
-def _words(seed: int, counter: tuple[int, int], count: int) -> NDArray[np.uint64]:
-    """The `count` words that follow the counter (counter[0], counter[1], 0, 0)."""
-    philox = _of_thread.philox
-    philox.state = {
+def _words(seed: int, first: int, stream: int, counters: int) -> NDArray[np.uint64]:
+    """The words of so many counters from (first, stream, 0, 0) on."""
+    if _of_thread.is_new and counters <= FEW_COUNTERS:
+        _of_thread.is_new = False
+        return philox.words(seed, first, stream, counters).ravel()
+    generator = _of_thread.philox
+    generator.state = {
         "bit_generator": "Philox",
-        "state": {"counter": np.array([*counter, 0, 0], np.uint64), "key": np.array([seed, 0], np.uint64)},
+        "state": {
+            "counter": np.array([first - 1, stream, 0, 0], np.uint64),  # it counts before it gives words
+            "key": np.array([seed, 0], np.uint64),
+        },
         "buffer": np.zeros(WORDS_PER_COUNTER, np.uint64),
         "buffer_pos": WORDS_PER_COUNTER,  # none of it is left
         "has_uint32": 0,
         "uinteger": 0,
     }
-    words: NDArray[np.uint64] = philox.random_raw(count)
+    words: NDArray[np.uint64] = generator.random_raw(counters * WORDS_PER_COUNTER)
     return words

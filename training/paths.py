@@ -8,9 +8,10 @@ autoencoder's.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Literal, get_args
+
+from runtime import hashing
 
 Version = Literal["dev", "main"]
 VERSIONS: tuple[Version, ...] = get_args(Version)
@@ -52,4 +53,4 @@ def interrupted(model: str) -> list[Path]:
 
 def sha256(path: Path) -> str:
     """The hash by which bundles name the checkpoints they came from."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashing.sha256(path.read_bytes())

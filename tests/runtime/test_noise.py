@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime import philox
 from runtime.noise import MAX_SEED, normal
 
 SHAPE = (1, 7, 7)
@@ -63,6 +64,19 @@ def test_threads_do_not_disturb_each_other():
     finally:
         sys.setswitchinterval(often)
     np.testing.assert_array_equal(found, [normal(seed, 0, 3, SHAPE) for seed in seeds])
+
+
+@given(st.integers(0, MAX_SEED), st.integers(1, 2**60), st.integers(0, 2**40), st.integers(1, 50))
+def test_few_words_are_those_of_numpy(key, first, stream, count):
+    generator = np.random.Philox(key=key, counter=np.array([first - 1, stream, 0, 0], np.uint64))
+    np.testing.assert_array_equal(philox.words(key, first, stream, count).ravel(), generator.random_raw(4 * count))
+
+
+@pytest.mark.parametrize("count", [1, 10_000])
+def test_a_threads_first_noise_is_what_it_would_be_later(count):
+    with ThreadPoolExecutor(1) as thread:
+        first, later = (thread.submit(normal, 5, 7, count, SHAPE, 3).result() for _ in range(2))
+    np.testing.assert_array_equal(first, later)
 
 
 def test_is_standard_normal():

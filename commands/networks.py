@@ -21,8 +21,7 @@ MAX_PARAMETERS = 100_000_000
 NETWORKS_OF: dict[str, type[nn.Module]] = {
     **AUTOENCODERS, "flow": Flow, "generator": Generator, CLASSIFIER: Classifier, DECODER: AutoEncoder
 }  # fmt: skip
-DECODER_WIDTHS = ("dim2", "dim3", "dim4")
-OF_DECODER = (*DECODER_WIDTHS, "supersampling")  # arguments of an AutoEncoder that its encoder does not share
+DECODER_WIDTHS = ("dim2", "dim3", "dim4")  # arguments of an AutoEncoder that its encoder does not share
 
 
 def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, 
 def arguments_taken(model: str) -> dict[str, inspect.Parameter]:
     """Those of the constructor that a user may give to what is trained."""
     allowed = checkpoints.constructor_arguments(NETWORKS_OF[model])
-    return {name: allowed[name].replace(default="as it is") for name in OF_DECODER} if model == DECODER else allowed
+    return {name: allowed[name].replace(default="as it is") for name in DECODER_WIDTHS} if model == DECODER else allowed
 
 
 def check_buildable(network: type[nn.Module], arguments: Mapping[str, Any]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor, nn
 
 from training.blocks import (
@@ -11,7 +9,6 @@ from training.blocks import (
     RepeatedConvolution,
     Retouching,
     SelfAttention,
-    Supersampling,
     conv_norm_relu,
 )
 
@@ -25,8 +22,7 @@ class AutoEncoder(nn.Module):
 
     dim1, dim2: channels of encoder and decoder at 7x7; n_layers: inverted bottlenecks in each;
     expansion: their inner width over their outer; dim3: channels of the decoder at 14x14;
-    n_heads: self-attention heads over the 49 positions (0: none); dim4: channels of the decoder at 28x28 (0: none);
-    supersampling: of the decoder, 2 where it draws at 56x56 what is blurred and halved, as EMNIST's images were.
+    n_heads: self-attention heads over the 49 positions (0: none); dim4: channels of the decoder at 28x28 (0: none).
     """
 
     variational = False
@@ -41,7 +37,6 @@ class AutoEncoder(nn.Module):
         expansion: int = 3,
         n_heads: int = 0,
         dim4: int = 0,
-        supersampling: int = 1,
     ) -> None:
         super().__init__()
         self.latent_shape = (latent_channels, LATENT_SIZE, LATENT_SIZE)
@@ -53,9 +48,6 @@ class AutoEncoder(nn.Module):
             nn.Conv2d(dim1, latent_channels * (2 if self.variational else 1), 1),
         )
         self.decoder = nn.Sequential(*decoder_layers(latent_channels, dim2, dim3, n_layers, expansion, n_heads, dim4))
-        if supersampling not in (1, 2):
-            raise ValueError(f"supersampling is 1 or 2, not {supersampling}")
-        self.supersample = Supersampling(math.prod(self.latent_shape)) if supersampling == 2 else None
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """The latents' mean and, where the encoder is variational, log-variance; each (N, C, 7, 7)."""
@@ -63,14 +55,7 @@ class AutoEncoder(nn.Module):
 
     def draw(self, latents: Tensor) -> Tensor:
         """Images before pixels are cut at 0 and 1, (N, 1, 28, 28)."""
-        return self.draw_with_logits(latents)[0]
-
-    def draw_with_logits(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The same, and the logits of which they are stretched_pixels, where the decoder does not supersample."""
-        logits = self.decoder(latents)
-        if self.supersample is not None:
-            return self.supersample(logits, latents), None
-        return stretched_pixels(logits), logits
+        return stretched_pixels(self.decoder(latents))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images in [0, 1], (N, 1, 28, 28)."""

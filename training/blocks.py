@@ -86,49 +86,6 @@ class Retouching(nn.Module):
         return x + self.layers(x)
 
 
-class Supersampling(nn.Module):
-    """Logits of pixels (N, 1, H, W) to pixels that are drawn at twice the size, blurred and halved: (N, 1, H, W).
-
-    So EMNIST's images were made: black and white at a larger size, blurred by a Gaussian with a deviation of one place
-    (arXiv 1702.05373), of which, as they show, every second or third place was taken. A mixture of a blur for either,
-    which the latents choose, makes an image as sharp as it is. A place is as white as the sigmoid of the logits around
-    it, interpolated and, before it has learnt, STEEPNESS times as large.
-    """
-
-    STEEPNESS = 4.0
-    DEVIATIONS = (1.0, 0.776)  # in places; the latter has the steepest edge that every third place gives, 213 of 255
-    TAPS, WIDTH = 6, 16  # of a blur in places; of the hidden layer that reads a latent
-    CUT = 0.51 / 255  # grey levels were cut off where ours are rounded, and most of the white is 254
-
-    def __init__(self, latent_size: int) -> None:
-        """latent_size: how many numbers a latent has."""
-        super().__init__()
-        self.places = nn.Conv2d(1, 4, 3, padding=1)
-        before, after = torch.tensor([0.25, 0.75, 0]), torch.tensor([0, 0.75, 0.25])
-        kernels = [torch.outer(rows, columns) for rows in (before, after) for columns in (before, after)]
-        with torch.no_grad():
-            self.places.weight.copy_(self.STEEPNESS * torch.stack(kernels)[:, None])
-        nn.init.zeros_(cast(Tensor, self.places.bias))
-        self.sharpness = perceptron(latent_size, self.WIDTH, 1)
-        blurred, sharp = (self._blur(deviation) for deviation in self.DEVIATIONS)
-        self.register_buffer("blurs", torch.cat([blurred, sharp - blurred]), persistent=False)
-        self.register_buffer("offsets", torch.tensor([-self.CUT, 0.0]), persistent=False)
-
-    blurs: Tensor
-    offsets: Tensor
-
-    def forward(self, logits: Tensor, latents: Tensor) -> Tensor:
-        """Pixels before they are cut at 0; latents: of any shape, (N, ...)."""
-        blurred, sharper = F.conv2d(self.places(logits).sigmoid(), self.blurs, self.offsets, padding=1).split(1, dim=1)
-        pixels: Tensor = blurred + self.sharpness(latents).sigmoid()[..., None, None] * sharper
-        return pixels
-
-    def _blur(self, deviation: float) -> Tensor:
-        """A Gaussian around the middle of a pixel's four places, which are channels: (1, 4, 3, 3)."""
-        bell = torch.exp(-0.5 * ((torch.arange(self.TAPS) - (self.TAPS - 1) / 2) / deviation).square())
-        return F.pixel_unshuffle(torch.outer(bell, bell)[None, None] / bell.sum().square(), 2)
-
-
 class SelfAttention(nn.Module):
     """Every position of a map (N, C, H, W) attends to every other; the result is added."""
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training import parallel
 from training.adversary import Adversary
-from training.autoencoders import AutoEncoder, sigmoids_of
+from training.autoencoders import AutoEncoder, pixels_of, sigmoids_of
 from training.probe import LatentProbe
 from training.tuning import VelocityField
 
@@ -36,19 +36,13 @@ class ReconstructionLoss:
     features: Callable[[Tensor], list[Tensor]]
     adversary: Adversary | None = None
 
-    def __call__(
-        self, found: Tensor, images: Tensor, labels: Tensor, training: bool, logits: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """Terms and their sum "reconstruction", for images found and wanted (N, 1, 28, 28) in [0, 1] of labels (N,).
+    def __call__(self, logits: Tensor, images: Tensor, labels: Tensor, training: bool) -> dict[str, Tensor]:
+        """Terms and their sum "reconstruction", for the logits of images and those wanted, in [0, 1], of labels (N,).
 
-        logits: of the pixels found, where pixels_of made them, whose cross-entropy is exact at any size.
+        Both have shape (N, 1, 28, 28); pixels_of says which images the logits are of.
         """
-        wanted = sigmoids_of(images)
-        if logits is None:
-            sigmoids = sigmoids_of(found.float())
-            each = -torch.lerp((1 - sigmoids).log(), sigmoids.log(), wanted)
-        else:
-            each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+        found = pixels_of(logits)
+        each = F.binary_cross_entropy_with_logits(logits, sigmoids_of(images), reduction="none")
         cross_entropy = each.flatten(1).sum(1).mean()
         features = feature_distance(self.features, found, images)
         losses = {"sigmoid_cross_entropy": cross_entropy, "features": features}
@@ -81,8 +75,7 @@ def autoencoder_losses(
             latents = latents + torch.exp(0.5 * log_variance) * parallel.randn_like(latents)
     if latent.probe is not None:
         costs["class"] = latent.probe.loss(latents, labels, model.training)
-    found, logits = model.draw_with_logits(latents)
-    losses = reconstruction(found.clamp(0, 1), images, labels, model.training, logits)
+    losses = reconstruction(model.decoder(latents), images, labels, model.training)
     total = losses["reconstruction"] + sum(weights[name] * cost for name, cost in costs.items())
     return {"loss": total, **losses, **costs}
 

@@ -109,7 +109,7 @@ class GeneratorLoss:
         with torch.no_grad():
             wanted = self._teacher(network.repeated(noise), labels, weight[:, None])
         logits = network.logits(noise, labels, weight)
-        losses = self._distance(pixels_of(logits), wanted, labels, training=False, logits=logits)
+        losses = self._distance(logits, wanted, labels, training=False)
         losses["loss"] = self._objective.regression_weight * losses["reconstruction"]
         if self._objective.draws and model.training:
             found = self.finishing(self.drawn(network, labels), images, labels)

@@ -5,7 +5,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.gaussian import gaussian_flow
 from training.autoencoders import AutoEncoder, VarAutoEncoder, sigmoids_of
-from training.blocks import Supersampling
 from training.flows import Flow
 from training.generators import Generator
 from training.losses import (
@@ -25,7 +24,7 @@ MAX_DECODER_MULTIPLY_ADDS = 1_000_000
 @pytest.mark.parametrize("network", [AutoEncoder, VarAutoEncoder])
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"supersampling": 2}, {"latent_channels": 2, "dim1": 8, "dim2": 8, "n_heads": 2, "n_layers": 1}],
+    [{}, {"dim4": 2}, {"latent_channels": 2, "dim1": 8, "dim2": 8, "n_heads": 2, "n_layers": 1}],
 )
 def test_autoencoders_keep_shapes_and_ranges(network, arguments):
     model = network(**arguments).eval()
@@ -120,7 +119,7 @@ def test_alpha_weighs_the_kl_divergence():
     labels = torch.zeros(4, dtype=torch.long)
     without, doubled = (autoencoder_losses(model, images, labels, loss, LatentLoss(alpha)) for alpha in (0.0, 2.0))
     assert (doubled["loss"] - without["loss"]).item() == pytest.approx(2 * without["kl"].item(), rel=1e-4)
-    plain = AutoEncoder(dim1=4, dim2=4, n_layers=1, supersampling=2).eval()
+    plain = AutoEncoder(dim1=4, dim2=4, n_layers=1).eval()
     assert "kl" not in autoencoder_losses(plain, images, labels, loss, LatentLoss(0.2))
 
 
@@ -188,53 +187,9 @@ def test_retouching_adds_nothing_before_it_has_learnt_and_then_reaches_three_pix
     assert (seen.amin(0).tolist(), seen.amax(0).tolist()) == ([11, 11], [17, 17])
 
 
-def pixels_of_places(places, sharpness):
-    """What a Supersampling makes of logits of 56x56 places, for the logit of its sharper part."""
-    layer = Supersampling(49)
-    layer.places = torch.nn.Identity()
-    torch.nn.init.zeros_(layer.sharpness[-1].weight)
-    torch.nn.init.constant_(layer.sharpness[-1].bias, sharpness)
-    return layer(torch.nn.functional.pixel_unshuffle(places, 2), torch.randn(len(places), 1, 7, 7))
-
-
-@torch.no_grad()
-def test_places_are_blurred_and_halved():
-    places = torch.randn(2, 1, 56, 56)
-    bell = torch.exp(-0.5 * torch.tensor([2.5, 1.5, 0.5, 0.5, 1.5, 2.5]).square())
-    kernel = torch.outer(bell, bell) / bell.sum().square()
-    wanted = torch.nn.functional.conv2d(places.sigmoid(), kernel[None, None], stride=2, padding=2)
-    torch.testing.assert_close(pixels_of_places(places, sharpness=-100.0), wanted - Supersampling.CUT)
-
-
-@torch.no_grad()
-def test_a_straight_edge_has_the_grey_levels_of_emnist():
-    edge = torch.full((1, 1, 56, 56), -50.0)
-    edge[..., 28:] = 50.0
-    levels = [pixels_of_places(at, sharpness=-100.0)[0, 0, 14] * 255 for at in (edge, edge.roll(1, 3))]
-    assert [each[12:16].round().clamp(0).tolist() for each in levels] == [[0, 37, 217, 254], [0, 4, 127, 250]]
-    steepest = (pixels_of_places(edge, sharpness=100.0)[0, 0, 14].diff() * 255).max()
-    assert steepest == pytest.approx(213, abs=1)
-
-
-@torch.no_grad()
-def test_places_begin_with_bilinear_interpolation():
-    logits, layer = torch.randn(2, 1, 28, 28), Supersampling(49)
-    wanted = torch.nn.functional.interpolate(logits, scale_factor=2, mode="bilinear")
-    found = torch.nn.functional.pixel_shuffle(layer.places(logits), 2) / Supersampling.STEEPNESS
-    torch.testing.assert_close(found[..., 1:-1, 1:-1], wanted[..., 1:-1, 1:-1])
-
-
-def test_another_supersampling_is_refused():
-    with pytest.raises(ValueError, match="supersampling is 1 or 2, not 3"):
-        AutoEncoder(supersampling=3)
-
-
-def test_pixels_cost_the_cross_entropy_of_their_sigmoids_with_logits_and_without():
-    model, images, labels = AutoEncoder().eval(), torch.rand(2, 1, 28, 28), torch.zeros(2).long()
-    loss = ReconstructionLoss(FeatureNetwork().features)
-    found, logits = model.draw_with_logits(torch.randn(2, 1, 7, 7))
+def test_pixels_cost_the_cross_entropy_of_their_sigmoids():
+    images, labels, logits = torch.rand(2, 1, 28, 28), torch.zeros(2).long(), torch.randn(2, 1, 28, 28)
     drawn, wanted = logits.sigmoid(), sigmoids_of(images)
     by_hand = -(wanted * drawn.log() + (1 - wanted) * (1 - drawn).log()).sum((1, 2, 3)).mean()
-    for given in (logits, None):
-        cost = loss(found, images, labels, training=False, logits=given)["sigmoid_cross_entropy"]
-        torch.testing.assert_close(cost, by_hand)
+    found = ReconstructionLoss(FeatureNetwork().features)(logits, images, labels, training=False)
+    torch.testing.assert_close(found["sigmoid_cross_entropy"], by_hand)

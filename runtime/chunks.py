@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import threading
-from collections import deque
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
-from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Result = TypeVar("Result")
 CHUNK = 256  # rows at a time, at most
@@ -33,65 +33,24 @@ def in_chunks(function: Callable[[slice], Result], rows: int, threads: int) -> l
 
     The caller's thread is one of the threads. The function may be called by several at once, and must not call this.
     """
-    count = min(threads * math.ceil(rows / (threads * CHUNK)), max(1, rows // WORTHWHILE))
-    bounds = [rows * piece // count for piece in range(count + 1)] if rows else []
+    pieces = min(threads * math.ceil(rows / (threads * CHUNK)), max(1, rows // WORTHWHILE))
+    bounds = [rows * piece // pieces for piece in range(pieces + 1)] if rows else []
     slices = [slice(start, stop) for start, stop in pairwise(bounds)]
     if threads == 1 or len(slices) < 2:
         return [function(each) for each in slices]
-    pieces = _Pieces(function, slices)
-    helpers = _helpers(threads - 1, os.getpid())
-    for _ in range(min(threads, count) - 1):
-        helpers.put(pieces)
-    return pieces.all_done()
-
-
-class _Pieces(Generic[Result]):
-    """The slices of one call, each for the first thread that takes it; after an error they are passed over."""
-
-    def __init__(self, function: Callable[[slice], Result], slices: list[slice]) -> None:
-        self._function = function
-        self._count = len(slices)
-        self._left = deque(enumerate(slices))
-        self._done: SimpleQueue[int] = SimpleQueue()
-        self._results: dict[int, Result] = {}
-        self._errors: list[BaseException] = []
-
-    def work(self) -> None:
-        """Take slices for as long as any is left."""
-        while True:
-            try:
-                index, rows = self._left.popleft()
-            except IndexError:
-                return
-            try:
-                if not self._errors:
-                    self._results[index] = self._function(rows)
-            except BaseException as error:  # which the caller raises
-                self._errors.append(error)
-            self._done.put(index)
-
-    def all_done(self) -> list[Result]:
-        """Work, and wait for what others have taken; raises what went wrong first, in whichever thread."""
-        self.work()
-        for _ in range(self._count):
-            self._done.get()
-        if self._errors:
-            raise self._errors[0]
-        return [self._results[index] for index in range(self._count)]
+    workers = _workers(threads - 1, os.getpid())
+    waiting = {index: workers.submit(function, each) for index, each in enumerate(slices) if index % threads}
+    try:
+        own = {index: function(each) for index, each in enumerate(slices) if index % threads == 0}
+        return [own[index] if index in own else waiting[index].result() for index in range(len(slices))]
+    finally:
+        for piece in waiting.values():
+            piece.cancel()  # after an error nobody waits for it
 
 
 @cache
-def _helpers(threads: int, process: int) -> SimpleQueue[_Pieces[Any]]:
-    """Where threads of this process wait for work: a forked one has none of its parent's.
+def _workers(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads that wait for work, of this process: a forked one has none of its parent's."""
+    from concurrent.futures import ThreadPoolExecutor
 
-    concurrent.futures has such threads, too, and takes longer to load than they save of a first page.
-    """
-    waiting: SimpleQueue[_Pieces[Any]] = SimpleQueue()
-
-    def help_on() -> None:
-        while True:
-            waiting.get().work()
-
-    for _ in range(threads):
-        threading.Thread(target=help_on, name="runtime", daemon=True).start()
-    return waiting
+    return ThreadPoolExecutor(threads, "runtime")

@@ -1,4 +1,4 @@
-"""SHA-256 without OpenSSL: hashlib loads it, which takes as long as to hash a bundle without, and 5 MB."""
+"""SHA-256 without OpenSSL, which hashlib loads: that takes 5 MB, and as long as hashing a bundle does without it."""
 
 from __future__ import annotations
 

@@ -53,8 +53,8 @@ def normal(seed: int, first: int, count: int, shape: tuple[int, ...], stream: in
 
 def _words(seed: int, first: int, stream: int, counters: int) -> NDArray[np.uint64]:
     """The words of so many counters from (first, stream, 0, 0) on."""
-    if _of_thread.is_new and counters <= FEW_COUNTERS:
-        _of_thread.is_new = False
+    is_new, _of_thread.is_new = _of_thread.is_new, False
+    if is_new and counters <= FEW_COUNTERS:
         return philox.words(seed, first, stream, counters).ravel()
     generator = _of_thread.philox
     generator.state = {

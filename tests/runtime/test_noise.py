@@ -2,6 +2,7 @@ import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import philox
-from runtime.noise import MAX_SEED, normal
+from runtime.noise import FEW_COUNTERS, MAX_SEED, normal
 
 SHAPE = (1, 7, 7)
 VECTORS = Path(__file__).resolve().parents[2] / "docs" / "examples" / "noise.json"
@@ -72,11 +73,16 @@ def test_few_words_are_those_of_numpy(key, first, stream, count):
     np.testing.assert_array_equal(philox.words(key, first, stream, count).ravel(), generator.random_raw(4 * count))
 
 
-@pytest.mark.parametrize("count", [1, 10_000])
-def test_a_threads_first_noise_is_what_it_would_be_later(count):
+@pytest.mark.parametrize(("count", "here"), [(1, 1), (FEW_COUNTERS // 7, 1), (FEW_COUNTERS, 0)])
+def test_a_threads_first_noise_is_computed_here_where_it_is_little_and_is_what_it_would_be_later(
+    count, here, monkeypatch
+):
+    words = Mock(wraps=philox.words)
+    monkeypatch.setattr(philox, "words", words)
     with ThreadPoolExecutor(1) as thread:
         first, later = (thread.submit(normal, 5, 7, count, SHAPE, 3).result() for _ in range(2))
     np.testing.assert_array_equal(first, later)
+    assert words.call_count == here
 
 
 def test_is_standard_normal():

@@ -58,6 +58,7 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
     judges = {which: Judge(evaluator, wanted, train) for which, evaluator in evaluators.items()}
     memorisation = Memorisation(wanted.images, train.images)
     runs: list[dict[str, Figures]] = []
+    real: list[Figures] = []
     for seed in track(range(extent.seeds), extent.seeds, "judging seeds"):
         samples = LabelledImages(model.generate(wanted.labels, seed=seed, **settings), wanted.labels)
         runs.append({which: judge(samples) for which, judge in judges.items()})
@@ -66,6 +67,7 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
             page = draw_nearest(samples.images, train.images)
         if extent.train_networks:
             runs[-1]["other"] |= _trained(model, settings, seed, samples, wanted, train)
+            real.append(_trained_on_real(model, seed, wanted, train))
     result: dict[str, Any] = {
         "part": extent.part,
         "samples": len(wanted.images),
@@ -77,7 +79,7 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
         found = measure_accuracy(model, wanted, track=track)
         result |= {name: found[name] for name in ("accuracy", "rule", *CALIBRATION)}
     if extent.train_networks:
-        result["other"]["real"] = _trained_on_real(model, wanted, train)
+        result["other"]["real"] = _summary(real, None)["mean"]
     said = json.dumps(result) if as_json else "\n".join(_table(result))
     with not_lost(said):
         if extent.record:
@@ -124,14 +126,14 @@ def _trained(
     }
 
 
-def _trained_on_real(model: runtime.Model, wanted: LabelledImages, train: LabelledImages) -> Figures:
+def _trained_on_real(model: runtime.Model, seed: int, wanted: LabelledImages, train: LabelledImages) -> Figures:
     from evaluation.samples import stand_in
     from evaluation.trained import LEARNING_COUNT, learning_accuracy, two_sample_accuracy
 
     some = LabelledImages(train.images[:LEARNING_COUNT], train.labels[:LEARNING_COUNT])
     return {
-        "two_sample_accuracy": two_sample_accuracy(stand_in(train, wanted.labels), wanted, 0, track),
-        "train_on_samples": learning_accuracy(some, wanted, len(model.classes), 0, track),
+        "two_sample_accuracy": two_sample_accuracy(stand_in(train, wanted.labels), wanted, seed, track),
+        "train_on_samples": learning_accuracy(some, wanted, len(model.classes), seed, track),
     }
 
 

@@ -71,15 +71,14 @@ def opened(choice: Choice, flow_needed: bool = True) -> runtime.Model:
     if bundle is not None and choice.kind in (None, bundle.manifest.get("autoencoder")):
         _note_newer_checkpoints(choice, bundle)
         return runtime.Model(bundle, settings)
-    source = _source(choice)
-    if not (source.autoencoder_path.is_file() or source.generator_path.is_file()):
-        held = None if bundle is None else bundle.manifest.get("autoencoder")
-        instead = f"holds the {held}" if held else "only generates"
-        why = f"the bundle {bundle.path} {instead}" if bundle else f"the bundles are {', '.join(bundle_names())}"
-        raise runtime.BundleError(f"there is no checkpoint {source.autoencoder_path}, and {why}")
+    kind = choice.kind or default_kind(choice.dataset)
+    _check_there(choice, kind, bundle)
+    require_training()
     from export.bundles import temporary_bundle
+    from export.sources import Source
 
     note(f"exporting the {choice.version} checkpoint of {choice.dataset.model_name} in memory, which can take a minute")
+    source = Source(choice.dataset, kind, choice.autoencoder_version, choice.version)
     return runtime.Model(temporary_bundle(source, flow_needed), settings)
 
 
@@ -170,19 +169,16 @@ def _note_newer_checkpoints(choice: Choice, bundle: runtime.Bundle) -> None:
             note(f"{path} is not the checkpoint that {bundle.path} was exported from: to use it, run export")
 
 
-def _source(choice: Choice) -> Any:
-    try:
-        require_training()
-    except runtime.ToolkitError as error:
-        asked = f"the {choice.version} {choice.kind or 'model'} of {choice.dataset.model_name}"
-        raise runtime.BundleError(
-            f"{asked} is not among the bundles ({', '.join(bundle_names())}), and {error}"
-        ) from error
-    from export.sources import Source
-
-    return Source(
-        choice.dataset, choice.kind or default_kind(choice.dataset), choice.autoencoder_version, choice.version
-    )
+def _check_there(choice: Choice, kind: str, bundle: runtime.Bundle | None) -> None:
+    """BundleError, which says what there is instead, where there are no checkpoints to export."""
+    model = choice.dataset.model_name
+    autoencoder = checkpoint_path(model, choice.autoencoder_version, kind)
+    if autoencoder.is_file() or checkpoint_path(model, choice.version, generator_name(kind)).is_file():
+        return
+    held = None if bundle is None else bundle.manifest.get("autoencoder")
+    instead = f"holds the {held}" if held else "only generates"
+    why = f"the bundle {bundle.path} {instead}" if bundle else f"the bundles are {', '.join(bundle_names())}"
+    raise runtime.BundleError(f"there is no checkpoint {autoencoder}, and {why}")
 
 
 def _providers(device: str) -> tuple[str, ...]:

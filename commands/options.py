@@ -104,7 +104,7 @@ def dataset_options(command: Command) -> Command:
             type=click.Choice(datasets.SIZES),
             default="base",
             help="Of the models. The shipped fast and nano draw in one evaluation, compact does what base does in "
-            "fewer kilobytes, and all but nano classify.",
+            "fewer kilobytes, and all but nano classify; `info` says which there are.",
         ),
     )
 

@@ -73,7 +73,7 @@ def _stranger(name: str, root: Path) -> NDArray[np.uint8]:
 def _lines(result: dict[str, Any]) -> list[str]:
     likelihood = result["log_likelihood"]
     mistakes = ", ".join(
-        f"{each['class']} as {each['read_as']} {each['images']}" for each in result["worst_confusions"]
+        f"{each['class']} as {each['read_as']} ({each['images']})" for each in result["worst_confusions"]
     )
     losses = ", ".join(f"{name} {value:.4f}" for name, value in result["losses"].items())
     return [

@@ -109,19 +109,19 @@ class Run:
     def state(self) -> dict[str, Any] | None:
         """The snapshot to resume from, or None where there is none, or one that is not asked for.
 
-        Raises ToolkitError where it is asked for and the interrupted run was another one, or not and it was this one.
+        Raises ToolkitError where it is asked for and the interrupted run was another one, or not and there is one.
         """
         path = snapshot_path(self.checkpoint)
         if not self.options.resume:
-            if parallel.is_first() and self._was_interrupted():
-                raise ToolkitError(f"{path} is of this very training: --resume goes on, to begin anew remove it")
+            if parallel.is_first() and path.is_file():
+                raise ToolkitError(f"{path} is of an interrupted training: --resume goes on, to begin anew remove it")
             return None
         if not path.is_file():
             return None
         state = snapshots.read(path)
         different = self._different(state["identity"])
         if different:
-            raise ToolkitError(f"the interrupted training had {different}: repeat its flags, or leave out --resume")
+            raise ToolkitError(f"the interrupted training had {different}: repeat its flags, or remove {path}")
         for run, before in zip((self, *self.beside), state["before"], strict=True):
             if before is not None:  # what the dev checkpoint holds now may be this run's own
                 run.facts["before"] = before

@@ -1,0 +1,23 @@
+import json
+from unittest.mock import Mock
+
+import pytest
+
+from commands.evaluate import Extent, evaluate
+from commands.models import Choice
+from evaluation import trained
+from runtime.datasets import find
+
+
+def test_networks_learn_real_images_with_the_seeds_of_samples(root, monkeypatch):
+    told, learnt = Mock(side_effect=[0.7, 0.5, 0.8, 0.6]), Mock(side_effect=[0.91, 0.99, 0.93, 0.97])
+    monkeypatch.setattr(trained, "two_sample_accuracy", told)
+    monkeypatch.setattr(trained, "learning_accuracy", learnt)
+    extent = Extent("test", 2, train_networks=True, nearest=None, record=False)
+    found = json.loads(evaluate(Choice(find("MNIST", size="nano")), root, {}, extent, as_json=True))["other"]
+    assert [call.args[2] for call in told.call_args_list] == [0, 0, 1, 1]
+    assert [call.args[3] for call in learnt.call_args_list] == [0, 0, 1, 1]
+    assert found["mean"]["two_sample_accuracy"] == pytest.approx(0.75)
+    assert found["real"]["two_sample_accuracy"] == pytest.approx(0.55)
+    assert found["mean"]["train_on_samples"] == pytest.approx(0.92)
+    assert found["real"]["train_on_samples"] == pytest.approx(0.98)

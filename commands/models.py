@@ -72,7 +72,7 @@ def opened(choice: Choice, flow_needed: bool = True) -> runtime.Model:
         _note_newer_checkpoints(choice, bundle)
         return runtime.Model(bundle, settings)
     kind = choice.kind or default_kind(choice.dataset)
-    _check_there(choice, kind, bundle)
+    _check_there(choice, kind, flow_needed, bundle)
     require_training()
     from export.bundles import temporary_bundle
     from export.sources import Source
@@ -169,16 +169,19 @@ def _note_newer_checkpoints(choice: Choice, bundle: runtime.Bundle) -> None:
             note(f"{path} is not the checkpoint that {bundle.path} was exported from: to use it, run export")
 
 
-def _check_there(choice: Choice, kind: str, bundle: runtime.Bundle | None) -> None:
+def _check_there(choice: Choice, kind: str, flow_needed: bool, bundle: runtime.Bundle | None) -> None:
     """BundleError, which says what there is instead, where there are no checkpoints to export."""
     model = choice.dataset.model_name
-    autoencoder = checkpoint_path(model, choice.autoencoder_version, kind)
-    if autoencoder.is_file() or checkpoint_path(model, choice.version, generator_name(kind)).is_file():
+    generator = checkpoint_path(model, choice.version, generator_name(kind))
+    needed = [checkpoint_path(model, choice.autoencoder_version, kind)]
+    needed += [checkpoint_path(model, choice.version, flow_name(kind))] if flow_needed else []
+    missing = [path for path in needed if not path.is_file()]
+    if not missing or generator.is_file():
         return
     held = None if bundle is None else bundle.manifest.get("autoencoder")
     instead = f"holds the {held}" if held else "only generates"
     why = f"the bundle {bundle.path} {instead}" if bundle else f"the bundles are {', '.join(bundle_names())}"
-    raise runtime.BundleError(f"there is no checkpoint {autoencoder}, and {why}")
+    raise runtime.BundleError(f"there is no checkpoint {missing[0]}, and {why}")
 
 
 def _providers(device: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -10,7 +11,8 @@ _MODULES = ("_sha2", "_sha256", "hashlib")  # which have it: in Python from 3.12
 
 def sha256(content: bytes) -> str:
     """The hash of some bytes in hexadecimal digits."""
-    return str(_algorithms.sha256(content).hexdigest())
+    algorithms = sys.modules.get("hashlib", _algorithms)  # OpenSSL's is several times as fast once it is loaded
+    return str(algorithms.sha256(content).hexdigest())
 
 
 def _first_there() -> Any:

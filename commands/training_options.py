@@ -14,6 +14,7 @@ from training.options import (
     DRAWING_WEIGHTS,
     FlowObjective,
     GeneratorObjective,
+    Optimizer,
     Options,
     Precision,
     SamplerOptions,
@@ -175,6 +176,12 @@ def training_options(command: Command) -> Command:
         latents_option,
         click.option(
             "--promote/--no-promote", default=None, help="Make the result the main checkpoint, or not, without asking."
+        ),
+        click.option(
+            "--optimizer",
+            type=click.Choice(get_args(Optimizer)),
+            default=Options.optimizer,
+            help="soap (arXiv 2409.11321) learns more in each step, and takes larger rates.",
         ),
         click.option(
             "--precision",

@@ -20,6 +20,7 @@ from training.batches import EpochBatches, TensorRows, epoch_seed
 from training.options import Options
 from training.rounding import Rounding
 from training.runs import Run
+from training.soap import Soap
 
 Losses = dict[str, Tensor]
 MEASURING_BATCH = 1000
@@ -65,7 +66,7 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
     losses_of = torch.compile(job.losses_of) if options.compile else job.losses_of
     average = WeightAverage(model, options.ema_decay, options.initial_share)
     rounding = Rounding(model, options.quantize)
-    optimiser = torch.optim.AdamW(model.parameters(), options.lr, fused=True)
+    optimiser = optimizer_of(model, options)
     stateful: dict[str, Stateful] = {"model": model, "average": average, **job.companions}
     done, best = 0, Best(math.inf, 0)
     if state is not None:
@@ -105,6 +106,13 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
             "seconds": round(time.monotonic() - started, 2),
         }
         run.record(found, record, progress(epoch + 1))
+
+
+def optimizer_of(model: nn.Module, options: Options) -> torch.optim.Optimizer:
+    """What options say, for all parameters of a model."""
+    if options.optimizer == "soap":
+        return Soap(model.parameters(), options.lr)
+    return torch.optim.AdamW(model.parameters(), options.lr, fused=True)
 
 
 def _check_finite(losses: dict[str, dict[str, float]], epoch: int) -> None:

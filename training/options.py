@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["float32", "bfloat16"]
+Optimizer = Literal["adamw", "soap"]
 ALPHA = 0.2  # of the KL divergence in what a VAE minimises, where nothing else is said
 
 
@@ -107,6 +108,7 @@ def _cpu() -> torch.device:
 class Options:
     """batch_size is of the joined batch, where several processes train together.
 
+    optimizer: torch's AdamW, or soap.Soap, which learns more a step;
     precision: of matrix products and convolutions, while weights stay float32; compile: by torch.compile;
     ema_decay, initial_share: of the weights that are kept, see averages.WeightAverage;
     quantize: bits of the weights that are kept, which learn with that, see rounding.Rounding (None: all of float32's);
@@ -127,6 +129,7 @@ class Options:
     num_workers: int = 0
     ema_decay: float = 0.999
     initial_share: float = 0.0
+    optimizer: Optimizer = "adamw"
     precision: Precision = "float32"
     compile: bool = False
     quantize: Bits | None = None

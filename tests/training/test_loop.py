@@ -82,7 +82,8 @@ def test_the_same_seed_gives_the_same_weights_with_and_without_workers(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("steps", "more"), [(4, {}), (6, {}), (15, {}), (6, {"initial_share": 0.5}), (6, {"quantize": "int4"})]
+    ("steps", "more"),
+    [(4, {}), (6, {}), (15, {}), (6, {"initial_share": 0.5}), (6, {"quantize": "int4"}), (15, {"optimizer": "soap"})],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, steps, more):
     whole = Training(tmp_path / "whole", **more).start()

@@ -1,0 +1,97 @@
+"""An optimiser that learns which directions of a weight matrix go together, and takes its steps along these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+SIDES = ("left", "right")
+
+
+class Soap(torch.optim.Optimizer):
+    """Adam in the eigenvectors of Shampoo's preconditioner (SOAP, arXiv 2409.11321), with decoupled weight decay.
+
+    Gradients G of weights, seen as matrices (outputs, all else), have averages of G Gᵀ and Gᵀ G, whose eigenvectors
+    are followed by a step of power iteration every `frequency` steps. Vectors are learnt as by Adam. It pays for
+    networks of a few thousand weights, whose matrices are small: nothing is done to keep large ones cheap.
+
+    betas: of the averages of gradients, and of their squares and products; the first step only takes statistics.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        betas: tuple[float, float] = (0.95, 0.95),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        frequency: int = 10,
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "frequency": frequency}
+        super().__init__(params, defaults)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step by the gradients that parameters have; a closure is not taken."""
+        assert closure is None
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._learn(parameter, group)
+        return None
+
+    def _learn(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        gradient = parameter.grad.flatten(1) if parameter.ndim > 1 else parameter.grad[None]  # type: ignore[union-attr,index]
+        state, (beta, of_squares) = self.state[parameter], group["betas"]
+        if not state:
+            state.update(step=0, mean=torch.zeros_like(gradient), square=torch.zeros_like(gradient))
+            if parameter.ndim > 1:
+                state.update({f"{side}_products": torch.zeros_like(_products(gradient, side)) for side in SIDES})
+        if parameter.ndim > 1:
+            for side in SIDES:
+                state[f"{side}_products"].lerp_(_products(gradient, side), 1 - of_squares)
+                if state["step"] == 0:
+                    state[side] = torch.linalg.eigh(state[f"{side}_products"]).eigenvectors.flip(1).contiguous()
+        if state["step"] > 0:
+            state["mean"].lerp_(gradient, 1 - beta)
+            rotated = _rotated(gradient, state)
+            state["square"].lerp_(rotated.square(), 1 - of_squares)
+            mean = _rotated(state["mean"], state) / (1 - beta ** state["step"])
+            square = state["square"] / (1 - of_squares ** state["step"])
+            change = _rotated_back(mean / (square.sqrt() + group["eps"]), state)
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(change.view_as(parameter), alpha=-group["lr"])
+            if parameter.ndim > 1 and state["step"] % group["frequency"] == 0:
+                _follow(state)
+        state["step"] += 1
+
+
+def _products(gradient: Tensor, side: str) -> Tensor:
+    return gradient @ gradient.T if side == "left" else gradient.T @ gradient
+
+
+def _rotated(matrix: Tensor, state: dict[str, Any]) -> Tensor:
+    """A matrix as the eigenvectors of both sides see it; a vector as it is."""
+    return state["left"].T @ matrix @ state["right"] if "left" in state else matrix
+
+
+def _rotated_back(matrix: Tensor, state: dict[str, Any]) -> Tensor:
+    return state["left"] @ matrix @ state["right"].T if "left" in state else matrix
+
+
+def _follow(state: dict[str, Any]) -> None:
+    """Bring eigenvectors nearer to those of today's products, in the order of their eigenvalues (and squares)."""
+    for dim, side in enumerate(SIDES):
+        products, vectors = state[f"{side}_products"], state[side]
+        order = (vectors * (products @ vectors)).sum(0).argsort(descending=True)
+        state["square"] = state["square"].index_select(dim, order)
+        state[side] = torch.linalg.qr(products @ vectors[:, order]).Q.contiguous()

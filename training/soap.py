@@ -46,21 +46,16 @@ class Soap(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._learn(parameter, group)
+                    self._learn(parameter, parameter.grad, group)
         return None
 
-    def _learn(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        gradient = parameter.grad.flatten(1) if parameter.ndim > 1 else parameter.grad[None]  # type: ignore[union-attr,index]
-        state, (beta, of_squares) = self.state[parameter], group["betas"]
+    def _learn(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state, (beta, of_squares), is_matrix = self.state[parameter], group["betas"], parameter.ndim > 1
+        gradient = gradient.flatten(1) if is_matrix else gradient[None]
         if not state:
             state.update(step=0, mean=torch.zeros_like(gradient), square=torch.zeros_like(gradient))
-            if parameter.ndim > 1:
-                state.update({f"{side}_products": torch.zeros_like(_products(gradient, side)) for side in SIDES})
-        if parameter.ndim > 1:
-            for side in SIDES:
-                state[f"{side}_products"].lerp_(_products(gradient, side), 1 - of_squares)
-                if state["step"] == 0:
-                    state[side] = torch.linalg.eigh(state[f"{side}_products"]).eigenvectors.flip(1).contiguous()
+        if is_matrix:
+            _watch(gradient, state, of_squares)
         if state["step"] > 0:
             state["mean"].lerp_(gradient, 1 - beta)
             rotated = _rotated(gradient, state)
@@ -70,9 +65,18 @@ class Soap(torch.optim.Optimizer):
             change = _rotated_back(mean / (square.sqrt() + group["eps"]), state)
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.add_(change.view_as(parameter), alpha=-group["lr"])
-            if parameter.ndim > 1 and state["step"] % group["frequency"] == 0:
+            if is_matrix and state["step"] % group["frequency"] == 0:
                 _follow(state)
         state["step"] += 1
+
+
+def _watch(gradient: Tensor, state: dict[str, Any], decay: float) -> None:
+    """Average products of gradients; the first ones have their eigenvectors taken."""
+    for side in SIDES:
+        products = _products(gradient, side)
+        average = state.setdefault(f"{side}_products", torch.zeros_like(products)).lerp_(products, 1 - decay)
+        if side not in state:
+            state[side] = torch.linalg.eigh(average).eigenvectors.flip(1).contiguous()
 
 
 def _products(gradient: Tensor, side: str) -> Tensor:

@@ -66,7 +66,7 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
     losses_of = torch.compile(job.losses_of) if options.compile else job.losses_of
     average = WeightAverage(model, options.ema_decay, options.initial_share)
     rounding = Rounding(model, options.quantize)
-    optimiser = optimizer_of(model, options)
+    optimiser = optimiser_of(model, options)
     stateful: dict[str, Stateful] = {"model": model, "average": average, **job.companions}
     done, best = 0, Best(math.inf, 0)
     if state is not None:
@@ -91,6 +91,7 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
         torch.manual_seed(epoch_seed(options.seed, epoch))
         model.train()
         losses = {"train": _train_epoch(model, average, rounding, optimiser, losses_of, order, epoch, options, track)}
+        parallel.same([model.state_dict(), optimiser.state_dict()["state"]])  # eigenvectors may differ in the last bits
         found = rounding.of(average.network())
         for part, rows in job.parts.items():
             losses[part] = mean_losses(found, rows, job.losses_of, options)
@@ -108,7 +109,7 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
         run.record(found, record, progress(epoch + 1))
 
 
-def optimizer_of(model: nn.Module, options: Options) -> torch.optim.Optimizer:
+def optimiser_of(model: nn.Module, options: Options) -> torch.optim.Optimizer:
     """What options say, for all parameters of a model."""
     if options.optimizer == "soap":
         return Soap(model.parameters(), options.lr)

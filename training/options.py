@@ -108,7 +108,7 @@ def _cpu() -> torch.device:
 class Options:
     """batch_size is of the joined batch, where several processes train together.
 
-    optimizer: torch's AdamW, or soap.Soap, which learns more a step;
+    optimizer: of the network, torch's AdamW or soap.Soap; critics and probes have Adam;
     precision: of matrix products and convolutions, while weights stay float32; compile: by torch.compile;
     ema_decay, initial_share: of the weights that are kept, see averages.WeightAverage;
     quantize: bits of the weights that are kept, which learn with that, see rounding.Rounding (None: all of float32's);

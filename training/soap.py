@@ -15,10 +15,11 @@ class Soap(torch.optim.Optimizer):
     """Adam in the eigenvectors of Shampoo's preconditioner (SOAP, arXiv 2409.11321), with decoupled weight decay.
 
     Gradients G of weights, seen as matrices (outputs, all else), have averages of G Gᵀ and Gᵀ G, whose eigenvectors
-    are followed by a step of power iteration every `frequency` steps. Vectors are learnt as by Adam. It pays for
-    networks of a few thousand weights, whose matrices are small: nothing is done to keep large ones cheap.
+    are followed by a step of power iteration every `frequency` steps. Vectors are learnt as by Adam. The first step
+    only takes statistics. A step costs what products of matrices do as large as the longer side, its columns most
+    often: it is for small networks.
 
-    betas: of the averages of gradients, and of their squares and products; the first step only takes statistics.
+    betas: of the averages of gradients, and of their squares and products.
     """
 
     def __init__(
@@ -71,12 +72,15 @@ class Soap(torch.optim.Optimizer):
 
 
 def _watch(gradient: Tensor, state: dict[str, Any], decay: float) -> None:
-    """Average products of gradients; the first ones have their eigenvectors taken."""
+    """Average products of gradients; the first ones have their eigenvectors taken.
+
+    What is not finite there makes weights so in a few steps, which the training loop reports.
+    """
     for side in SIDES:
         products = _products(gradient, side)
         average = state.setdefault(f"{side}_products", torch.zeros_like(products)).lerp_(products, 1 - decay)
         if side not in state:
-            state[side] = torch.linalg.eigh(average).eigenvectors.flip(1).contiguous()
+            state[side] = torch.linalg.eigh(average.nan_to_num(0, 0, 0)).eigenvectors.flip(1).contiguous()
 
 
 def _products(gradient: Tensor, side: str) -> Tensor:
@@ -93,7 +97,7 @@ def _rotated_back(matrix: Tensor, state: dict[str, Any]) -> Tensor:
 
 
 def _follow(state: dict[str, Any]) -> None:
-    """Bring eigenvectors nearer to those of today's products, in the order of their eigenvalues (and squares)."""
+    """Bring eigenvectors nearer to those of today's products, in the order of their eigenvalues, with their squares."""
     for dim, side in enumerate(SIDES):
         products, vectors = state[f"{side}_products"], state[side]
         order = (vectors * (products @ vectors)).sum(0).argsort(descending=True)

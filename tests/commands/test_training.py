@@ -135,7 +135,8 @@ TRAININGS = {  # what is trained, and how
     "flow": ("vae-flow", f"{FLOW} --sieve 4"),
     "generator": (
         "vae-generator",
-        "--model generator --autoencoder vae --teacher-version dev --dim1 8 --n_layers 1 --dim2 4 --dim3 2",
+        "--model generator --autoencoder vae --teacher-version dev --dim1 8 --n_layers 1 --dim2 4 --dim3 2 "
+        "--optimizer soap",
     ),
     "tuning": ("vae-flow", f"{FLOW} --model-version dev --class-weight 0.3 --pairs 2 --shift 1"),
     "finishing": (

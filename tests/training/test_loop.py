@@ -294,3 +294,12 @@ def test_a_share_of_the_initial_weights_is_kept(tmp_path):
     for name, began in initial.items():
         torch.testing.assert_close(stayed[name], began.detach())
         torch.testing.assert_close(mixed[name], moved[name].lerp(began.detach(), 0.25))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "soap"])
+def test_gradients_that_are_not_finite_from_the_first_step_on_are_reported(tmp_path, optimizer):
+    def steep(model, batch):
+        return {"loss": (model.decoder[0][0].weight * 0).sqrt().sum()}
+
+    with pytest.raises(TrainingDivergedError, match="the loss is nan"):
+        Training(tmp_path, optimizer=optimizer).start(losses=steep)

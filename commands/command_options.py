@@ -29,6 +29,7 @@ def export_options(command: Command) -> Command:
     return all_of(
         command,
         click.option(
+            "-o",
             "--output",
             type=GivenPath(path_type=Path),
             metavar="PATH",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import runtime
 from commands.models import Choice, opened
 from commands.options import check_page, checked_way, names_in
-from commands.progress import track
+from commands.progress import note, track
 from runtime import pages
 from runtime.sampling import FEW
 from runtime.settings import Way, solver_of
@@ -88,7 +88,7 @@ def _label_indices(texts: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
     by_name = {name: index for index, name in enumerate(classes)}
     lowered = {name.lower(): index for index, name in reversed(list(enumerate(classes)))}
     indices = {str(index): index for index in range(len(classes))}
-    found = []
+    found, swapped = [], []
     for name in chain(*(names_in(text, lowered) for text in texts)):
         index = by_name.get(name, indices.get(name, lowered.get(name.lower())))
         if index is None:
@@ -96,6 +96,12 @@ def _label_indices(texts: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
                 f"--labels: {name!r} is no class; there are {', '.join(classes)}, or 0 to {len(classes) - 1}."
             )
         found.append(index)
+        if len(name) == 1 and name.swapcase() == classes[index] != name:
+            swapped.append(f"{name} by {classes[index]}")
+    if swapped:
+        note(
+            f"letters without a class of their own, each by that of the other case: {', '.join(dict.fromkeys(swapped))}"
+        )
     return np.array(found)
 
 

@@ -16,9 +16,17 @@ from evaluation.evaluator import WHICH
 from runtime.manifests import GENERATE
 from runtime.sessions import available_providers
 
+SHOWN = {
+    "fidelity": "fidelity",
+    "frechet_multiple": "Fréchet multiple",
+    "recall": "recall",
+    "coverage": "coverage",
+    "accuracy": "accuracy",
+}
+
 
 def info(name: str | None, plot: Path | None, as_json: bool) -> str:
-    """All shipped bundles, or the one called `name` (or at that path); lines for people or one JSON object.
+    """All shipped bundles in short, or the one called `name` (or at that path); lines for people or one JSON object.
 
     plot: a file for their measured quality against size and cost.
     """
@@ -31,7 +39,7 @@ def info(name: str | None, plot: Path | None, as_json: bool) -> str:
     providers = available_providers()
     if as_json:
         return json.dumps({"bundles": found, "versions": versions, "providers": providers})
-    lines = [line for facts in found for line in _lines(facts)] or ["no bundles are shipped"]
+    lines = _table(found) if name is None else _lines(found[0])
     in_words = ", ".join(f"{package} {version}" for package, version in versions.items())
     return "\n".join([*lines, f"versions: {in_words}", f"execution providers: {', '.join(providers)}"])
 
@@ -82,28 +90,48 @@ def _networks(manifest: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _table(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A row for each bundle, and what stands in the columns."""
+    if not found:
+        return ["no bundles are shipped"]
+    head = ["", "classes", "parameters", "KB", "stored in", *SHOWN.values()]
+    rows = [
+        [
+            f"{facts['name']}:",
+            str(facts["classes"]),
+            f"{facts['parameters']:,}",
+            f"{facts['bytes'] / 1024:,.0f}",
+            facts["storage"],
+            *(f"{facts['measured'][figure]:.3f}" if figure in facts["measured"] else "-" for figure in SHOWN),
+        ]
+        for facts in found
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        *("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in [head, *rows]),
+        "Hashes verified. Figures are of test images, by the first evaluator; `info NAME` says more of one.",
+    ]
+
+
 def _lines(facts: dict[str, Any]) -> list[str]:
-    lines = [
+    """A bundle in detail."""
+    return [
         f"{facts['name']}: {facts['classes']} classes of {facts['dataset']}, {' and '.join(facts['networks'])}, "
         f"{facts['parameters']:,} parameters, {facts['bytes'] / 1024:,.0f} KB in {facts['storage']}, hashes verified",
         f"  path      {facts['path']}",
         f"  checksum  {facts['checksum']}",
         f"  defaults  {_pairs(facts['defaults'])}",
         *_measured(facts["measured"]),
-    ]
-    if "files" in facts:
-        lines += [
-            f"  classes   {' '.join(facts['class_names'])}",
-            f"  latent    {' x '.join(map(str, facts['latent_shape']))}",
-            f"  trained   {_trained(facts['provenance'])}",
-        ]
-        lines += [
+        f"  classes   {' '.join(facts['class_names'])}",
+        f"  latent    {' x '.join(map(str, facts['latent_shape']))}",
+        f"  trained   {_trained(facts['provenance'])}",
+        *(
             f"  {file:16s} {of['bytes']:>9,} bytes, {of['parameters']:>7,} constants, "
             f"{of['multiply_adds']:>9,} multiply-adds a row, {of['largest_error']:.0e} "
             + ("of pixels differ from torch's" if file == GENERATE else "off torch")
             for file, of in facts["files"].items()
-        ]
-    return lines
+        ),
+    ]
 
 
 def _measured(figures: dict[str, Any]) -> list[str]:

@@ -303,9 +303,9 @@ autoencoder_version_option = click.option(
 
 
 def output_option(*endings: str, default: str) -> Callable[[Command], Command]:
-    """--output, a NamedFile; default: what it is otherwise, in words."""
+    """--output or -o, a NamedFile; default: what it is otherwise, in words."""
     text = f"File to write; ends in {' or '.join(endings)}.  [default: {default}]"
-    return click.option("--output", type=NamedFile(*endings), metavar="FILE", help=text)
+    return click.option("-o", "--output", type=NamedFile(*endings), metavar="FILE", help=text)
 
 
 def all_of(command: Command, *options: Callable[[Command], Command]) -> Command:

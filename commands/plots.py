@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import runtime
+from runtime import datasets
 from runtime.files import written_aside
 from runtime.places import is_packed
 
@@ -32,6 +33,7 @@ PLOTTED = {
     "coverage": ("coverage", "generate"),
     "accuracy": ("accuracy", "classify"),
 }
+MARKERS: dict[datasets.Size, str] = {"base": "o", "compact": "s", "fast": "^", "tiny": "D", "nano": "v"}
 COSTS = {"parameters": "weights in all", "bytes": "kilobytes", "multiply_adds": "multiply-adds"}
 
 
@@ -63,14 +65,19 @@ def draw_throughput(result: Mapping[str, Any], path: Path) -> None:
 def draw_ladder(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Quality against size and cost of the bundles that `info` describes in detail, and of the reference."""
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     figure = Figure(figsize=(10, 10), layout="constrained")
     grid = figure.subplots(len(PLOTTED), len(COSTS), sharey="row", sharex="col")
     for row, (figure_name, (title, use)) in zip(grid, PLOTTED.items(), strict=True):
         for axes, (cost, unit) in zip(row, COSTS.items(), strict=True):
             for index, dataset in enumerate(sorted({facts["dataset"] for facts in found})):
-                points = sorted(_points([f for f in found if f["dataset"] == dataset], cost, figure_name, use))
-                axes.plot([x for x, _ in points], [y for _, y in points], "o-", color=f"C{index}", label=dataset)
+                rungs = [facts for facts in found if facts["dataset"] == dataset]
+                points = sorted(_points(rungs, cost, figure_name, use))
+                axes.plot([x for x, _ in points], [y for _, y in points], "-", color=f"C{index}", label=dataset)
+                for size, marker in MARKERS.items():
+                    points = _points([facts for facts in rungs if _size(facts) == size], cost, figure_name, use)
+                    axes.plot([x for x, _ in points], [y for _, y in points], marker, color=f"C{index}")
                 x, y = _reference(dataset, cost, use), REFERENCE.get(dataset, {}).get(figure_name)
                 if x is not None and y is not None:
                     axes.plot(x, y, "x", color=f"C{index}", markersize=9, label=f"{dataset}, the reference")
@@ -81,8 +88,16 @@ def draw_ladder(found: Sequence[Mapping[str, Any]], path: Path) -> None:
             axes.set_xlabel(unit if cost == "parameters" else f"{unit}, to {use}")
         row[0].set_ylabel(title)
     handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    figure.legend(handles, labels, loc="outside upper left", ncols=3)
+    sizes = [Line2D([], [], color="gray", linestyle="", marker=marker, label=size) for size, marker in MARKERS.items()]
+    figure.legend(handles=sizes, loc="outside upper right", ncols=3)
     _save(figure, path)
+
+
+def _size(facts: Mapping[str, Any]) -> str:
+    """By its name; what has another name than shipped ones do is marked as a base model."""
+    size = facts["name"].removeprefix(facts["dataset"]).removeprefix("-")
+    return size if size in MARKERS else "base"
 
 
 def _points(found: Sequence[Mapping[str, Any]], cost: str, figure: str, use: str) -> list[tuple[float, float]]:

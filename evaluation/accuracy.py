@@ -32,7 +32,7 @@ def measure_accuracy(
     """
     started = time.perf_counter()
     chosen: Rule = rule or model.bundle.classifier.rule
-    batches = _batches(data.images, batch_size, track)
+    batches = _batches(data.images, batch_size, "classifying, batches", track)
     posterior = np.concatenate([model.classify(images, rule=chosen) for images in batches])
     seconds = time.perf_counter() - started
     prior, temperature = np.array(model.bundle.prior), model.bundle.classifier.temperatures[chosen]
@@ -40,7 +40,10 @@ def measure_accuracy(
     plain = bayes.posterior(temperature * scores, prior)
     found = posterior.argmax(1)
     confusion = classification.confusion_matrix(found, data.labels, len(model.classes))
-    parts = [model.reconstruction_losses(images) for images in _batches(data.images, batch_size)]
+    parts = [
+        model.reconstruction_losses(images)
+        for images in _batches(data.images, batch_size, "reconstructing, batches", track)
+    ]
     losses = {name: float(np.concatenate([part[name] for part in parts]).mean()) for name in parts[0]}
     return {
         "accuracy": float((found == data.labels).mean()),
@@ -91,10 +94,10 @@ def measure_separation(
 def _densities(model: Model, images: NDArray[np.uint8], track: Tracker) -> NDArray[np.float32]:
     """Log p(z) of LIKELIHOOD_IMAGES evenly spread images, or of all where there are fewer."""
     chosen = images[np.linspace(0, len(images) - 1, min(LIKELIHOOD_IMAGES, len(images))).round().astype(int)]
-    return np.concatenate([model.log_density(part) for part in _batches(chosen, 50, track)])
+    return np.concatenate([model.log_density(part) for part in _batches(chosen, 50, "log p(z), batches", track)])
 
 
-def _batches(images: NDArray[np.uint8], size: int, track: Tracker = untracked) -> Iterator[NDArray[np.uint8]]:
+def _batches(images: NDArray[np.uint8], size: int, label: str, track: Tracker) -> Iterator[NDArray[np.uint8]]:
     starts = range(0, len(images), size)
-    for start in track(starts, len(starts), "testing"):
+    for start in track(starts, len(starts), label):
         yield images[start : start + size]

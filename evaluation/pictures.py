@@ -20,6 +20,14 @@ def draw_confusion(counts: NDArray[np.int64], names: tuple[str, ...]) -> NDArray
     picture = Image.new("RGB", (side, side), "white")
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(FONT)
+    draw.text(
+        (MARGIN - 6, MARGIN - 6),
+        "across: read as\ndown: class",
+        "gray",
+        ImageFont.load_default(10),
+        anchor="rd",
+        align="right",
+    )
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     for row, name in enumerate(names):
         middle = MARGIN + CELL * row + CELL // 2

@@ -179,6 +179,9 @@ def test_info_lists_and_details(tmp_path):
     listed = run("info", tmp_path).stdout
     assert "MNIST" in listed
     assert "CPUExecutionProvider" in listed
+    (nano,) = [line.split() for line in listed.splitlines() if line.startswith("MNIST-nano:")]
+    assert nano[1:3] == ["10", "1,045"]
+    assert nano[-1] == "-"  # it does not classify
     detail = json.loads(run("info MNIST --json", tmp_path).stdout)["bundles"][0]
     assert detail["checksum"] == bundles.read("MNIST").checksum
     assert detail["networks"] == ["vae", "flow"]
@@ -190,6 +193,17 @@ def test_labels_take_names_indices_and_commas(tmp_path):
         run(f"generate {words} --num 3 --output a.npz", tmp_path)
         with np.load(tmp_path / "a.npz") as archive:
             assert archive["labels"].tolist() == [3, 1, 4]
+    run("generate --labels 3 1 4 -o b.png", tmp_path)  # a short flag ends them, too
+    assert (tmp_path / "b.png").exists()
+
+
+def test_a_letter_that_the_other_case_stands_for_is_named(tmp_path):
+    said = run("generate --dataset EMNIST --size nano --labels c a C B 7 --output a.png", tmp_path).stderr
+    assert "c by C" in said
+    assert "a by" not in said
+    assert "B by" not in said
+    assert "7 by" not in said
+    assert run("generate --dataset FashionMNIST --size nano --labels sneaker --output a.png", tmp_path).stderr == ""
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -22,6 +22,8 @@ def test_the_ladder_is_drawn_of_all_bundles(tmp_path, monkeypatch):
     nano = bundles.read("MNIST-nano").manifest
     assert (weights[0], fidelities[0]) == (nano["parameters"], nano["measured"]["fidelity"])
     assert list(lines["MNIST, the reference"].get_xdata()) == [99_141]
+    (marked,) = [line for line in axes.get_lines() if line.get_marker() == "v" and weights[0] in line.get_xdata()]
+    assert marked.get_color() == lines["MNIST"].get_color()
 
 
 def test_a_packed_bundle_has_the_size_of_its_file(tmp_path):

@@ -26,11 +26,9 @@ from training.paths import DECODER
 
 # Generators whose teachers drew by another solver when they taught than recipes say that they do now.
 TAUGHT_OTHERWISE = {
-    "MNIST-fast",
     "MNIST-nano",
     "EMNIST-balanced-fast",
     "EMNIST-balanced-nano",
-    "FashionMNIST-fast",
     "FashionMNIST-nano",
 }
 # Began with a main model from before its decoder was narrowed, and so without that many of its flow's last trainings.

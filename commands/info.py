@@ -16,13 +16,7 @@ from evaluation.evaluator import WHICH
 from runtime.manifests import GENERATE
 from runtime.sessions import available_providers
 
-SHOWN = {
-    "fidelity": "fidelity",
-    "frechet_multiple": "Fréchet multiple",
-    "recall": "recall",
-    "coverage": "coverage",
-    "accuracy": "accuracy",
-}
+SHOWN = ("fidelity", "frechet_multiple", "recall", "coverage", "accuracy")  # of what was measured
 
 
 def info(name: str | None, plot: Path | None, as_json: bool) -> str:
@@ -94,7 +88,7 @@ def _table(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """A row for each bundle, and what stands in the columns."""
     if not found:
         return ["no bundles are shipped"]
-    head = ["", "classes", "parameters", "KB", "stored in", *SHOWN.values()]
+    head = ["", "classes", "parameters", "KB", "stored in", *(figure.replace("_", " ") for figure in SHOWN)]
     rows = [
         [
             f"{facts['name']}:",

@@ -28,7 +28,7 @@ REFERENCE: dict[str, dict[str, float]] = {
     },
 }  # fmt: skip
 PLOTTED = {
-    "frechet_multiple": ("Fréchet distance over its floor", "generate"),
+    "frechet_multiple": ("Fréchet multiple", "generate"),
     "fidelity": ("fidelity", "generate"),
     "coverage": ("coverage", "generate"),
     "accuracy": ("accuracy", "classify"),

@@ -254,7 +254,7 @@ def evaluate(**given: Any) -> None:
 @flags.plot_option("Draw measured quality against size and cost")
 @flags.json_option
 def info(name: str | None, plot: Path | None, as_json: bool) -> None:
-    """Describe the shipped bundles, or one by name or path, after verifying its hashes.
+    """List the shipped bundles, or describe one by name or path, after verifying hashes.
 
     \b
     Example:

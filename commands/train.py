@@ -69,6 +69,7 @@ class Training:
     reading_weight: float = DrawingObjective.reading_weight
     adversarial_weight: float = DrawingObjective.adversarial_weight
     judges: int = DrawingObjective.judges
+    judge_steps: int = DrawingObjective.judge_steps
     regression_weight: float = GeneratorObjective.regression_weight
     sampler: SamplerOptions = field(default_factory=SamplerOptions)
 

@@ -37,6 +37,7 @@ OF_SOME = {
         *DRAWING_WEIGHTS,
         "frechet_spread",
         "judges",
+        "judge_steps",
         "sampler",
         "weight",
         "guidance_start",
@@ -156,6 +157,14 @@ def training_options(command: Command) -> Command:
             help="Networks of --frechet-weight, --kernel-weight and --reading-weight, and critics of "
             "--adversarial-weight; the mean of each counts.",
         ),
+        click.option(
+            "--judge-steps",
+            type=click.IntRange(0),
+            default=FlowObjective.judge_steps,
+            help="Steps for which those networks learn moved images, at a falling rate.  [default: 1500 of images as "
+            "they are, at one rate]",
+            show_default=False,
+        ),
         _weight(
             "--regression-weight",
             "Weight of how far a generator's images are from those that the sampler draws from the same noise.",
@@ -243,6 +252,10 @@ def check_together(given: Mapping[str, Any], model: str, going_on: bool) -> None
     if given.get("judges", 1) > 1 and not any(given.get(name) for name in judged):
         weights = " and ".join(f"--{name.replace('_', '-')}" for name in judged)
         raise click.UsageError(f"--judges are of {weights}: give one of these, too.")
+    if given.get("judge_steps") and not any(given.get(name) for name in judged if name != "adversarial_weight"):
+        raise click.UsageError(
+            "--judge-steps are of networks: give --frechet-weight, --kernel-weight or --reading-weight."
+        )
     if given.get("frechet_spread", 1) != 1 and not given.get("frechet_weight"):
         raise click.UsageError("--frechet-spread says what --frechet-weight aims at: give that, too.")
     if given.get("classifier_version") and not given.get("class_weight"):

@@ -73,7 +73,8 @@ class Finishing:
         if objective.frechet_weight or objective.kernel_weight or objective.reading_weight:
             for index in range(objective.judges):
                 features = EmbeddingNetwork(classes, pooled=index % 2 == 1)
-                train_reader(features, images, labels, FEATURE_STEPS if fresh else 0, FEATURE_BATCH, track)
+                steps, thorough = objective.judge_steps or FEATURE_STEPS, objective.judge_steps > 0
+                train_reader(features, images, labels, steps if fresh else 0, FEATURE_BATCH, track, thorough)
                 observer = Observer(objective, features, images, labels, track)
                 self._observers.append(observer)
                 self._learners |= {f"{name} {index}": each for name, each in observer.learners.items()}

@@ -56,7 +56,8 @@ class DrawingObjective:
     real images, of their kernel discrepancy, of how badly their classes are read, of the Frechet distance of their fine
     detail, and of a critic that tells them from real ones;
     frechet_spread: the variance within a class that the first one aims at, over that of real images;
-    judges: networks by which the first three are taken, and critics, of which the mean counts.
+    judges: networks by which the first three are taken, and critics, of which the mean counts;
+    judge_steps: for which those networks learn moved images at a falling rate (0: briefly, images as they are).
     """
 
     frechet_weight: float = 0.0
@@ -66,6 +67,7 @@ class DrawingObjective:
     detail_weight: float = 0.0
     adversarial_weight: float = 0.0
     judges: int = 1
+    judge_steps: int = 0
     sampler: SamplerOptions = field(default_factory=SamplerOptions)
 
     @property

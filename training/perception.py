@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 from runtime.tracking import Tracker, untracked
 from training import parallel
+from training.augmentation import shifted
 from training.blocks import channels_last, conv_norm_relu
 
 FEATURE_EPOCHS = 2
+LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
+MAX_SHIFT = 2
 Reader = TypeVar("Reader", bound=nn.Module)
 
 
@@ -126,15 +129,28 @@ def train_features(
 
 
 def train_reader(
-    network: Reader, images: Tensor, labels: Tensor, steps: int, batch_size: int, track: Tracker = untracked
+    network: Reader,
+    images: Tensor,
+    labels: Tensor,
+    steps: int,
+    batch_size: int,
+    track: Tracker = untracked,
+    thorough: bool = False,
 ) -> Reader:
-    """Train on uint8 images (N, 1, 28, 28) for `steps` steps; returns it frozen, on the images' device."""
+    """Train on uint8 images (N, 1, 28, 28) for `steps` steps; returns it frozen, on the images' device.
+
+    thorough: on images moved by up to MAX_SHIFT pixels, with decayed weights, at a rate that falls to 0 along a cosine.
+    """
     network = channels_last(network, images.device)
-    optimiser = torch.optim.Adam(network.parameters(), 2e-3)
+    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY if thorough else 0)
     with parallel.alone():
-        for _ in track(range(steps), steps, "features"):
+        for step in track(range(steps), steps, "features"):
             chosen = torch.randint(len(images), (batch_size,), device=images.device)
-            loss = F.cross_entropy(network(images[chosen].float() / 255), labels[chosen])
+            some = images[chosen]
+            if thorough:
+                some = shifted(some, MAX_SHIFT)
+                optimiser.param_groups[0]["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
+            loss = F.cross_entropy(network(some.float() / 255), labels[chosen])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -80,6 +80,7 @@ WRONG_TRAINING = [
     "train --model vae --initial-share 0.5",
     "train --model vae --judges 2",
     "train --model flow --model-version main --detail-weight 0.01 --judges 2",
+    "train --model generator --adversarial-weight 1 --judge-steps 9",
     "train --model generator --frechet-spread 1.2",
     "train --model flow --model-version dev --frechet-weight 1 --frechet-spread 0",
     "train --model vae --frechet-weight 3",

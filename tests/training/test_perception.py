@@ -1,4 +1,5 @@
 import torch
+import torch.nn.functional as F
 
 from tests.drawings import CLASSES, strokes
 from training.options import Options
@@ -25,6 +26,19 @@ def test_a_judge_learns_in_bfloat16():
     assert scores.dtype == torch.bfloat16
     assert all(tensor.dtype == torch.float32 for tensor in network.parameters())
     assert (scores.argmax(1) == labels).float().mean() > 0.9
+
+
+def test_a_judge_that_learns_thoroughly_knows_moved_images():
+    labels = torch.arange(300) % 3
+    images = torch.zeros(300, 1, 28, 28, dtype=torch.uint8)
+    for label in range(3):
+        images[labels == label, :, 5 * label + 8 : 5 * label + 10, 8:20] = 255
+    moved, losses = images.roll((2, -2), (2, 3)).float() / 255, {}
+    for thorough in (False, True):
+        torch.manual_seed(0)
+        network = train_reader(EmbeddingNetwork(3), images, labels, 60, 64, thorough=thorough)
+        losses[thorough] = F.cross_entropy(network(moved), labels)
+    assert losses[True] < 0.1 * losses[False]
 
 
 def test_fine_detail_is_standardised_by_real_images():

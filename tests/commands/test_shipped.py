@@ -27,7 +27,6 @@ from training.paths import DECODER
 # Generators whose teachers drew by another solver when they taught than recipes say that they do now.
 TAUGHT_OTHERWISE = {
     "MNIST-nano",
-    "EMNIST-balanced-fast",
     "EMNIST-balanced-nano",
     "FashionMNIST-nano",
 }

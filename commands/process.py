@@ -18,6 +18,12 @@ from runtime.errors import ToolkitError
 SECONDS_TO_EXIT = 1.0
 
 
+class _Stopped(SystemExit):
+    """The exit that a signal asks for; its code is the process's status."""
+
+    code: int
+
+
 def run(command: click.Command) -> None:
     """Run the command line: exit status 2 for wrong use, 1 for a problem in the world, each with one line."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -42,6 +48,8 @@ def run(command: click.Command) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         status = 130
+    except _Stopped as stopped:  # perhaps where a lock was held that other threads wait for: they aren't waited for
+        status = stopped.code
     finally:
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)  # an exit that was asked for is under way
@@ -73,9 +81,13 @@ def _exit_cleanly(number: int, _frame: object) -> None:
     the process has ended.
     """
     if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, lambda *_: sys.exit(128 + number))
+        signal.signal(signal.SIGALRM, lambda *_: _stop(128 + number))
         signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_EXIT, SECONDS_TO_EXIT)
-    sys.exit(128 + number)
+    _stop(128 + number)
+
+
+def _stop(status: int) -> NoReturn:
+    raise _Stopped(status)
 
 
 def _one_line(text: str) -> str:

@@ -33,9 +33,13 @@ SLOW_TO_END = """
     threading.Thread(target=time.sleep, args=(2,)).start()
     os.kill(os.getpid(), signal.SIGTERM)
 """
+STUCK = """
+    threading.Thread(target=threading.Event().wait).start()  # as for a lock that the signal left locked
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
 
 
-@pytest.mark.parametrize("body", [SWALLOWING, SLOW_TO_END])
+@pytest.mark.parametrize("body", [SWALLOWING, SLOW_TO_END, STUCK])
 def test_a_process_that_is_to_end_is_told_until_it_hears(body):
     code = f"{START}{body}\nprocess.run(command)"
     result = subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True)

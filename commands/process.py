@@ -28,7 +28,7 @@ def run(command: click.Command) -> None:
     """Run the command line: exit status 2 for wrong use, 1 for a problem in the world, each with one line."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may have characters that the terminal has not
-    for stop in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # Windows has no SIGHUP
+    for stop in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # Windows has no SIGHUP
         if signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(stop, _exit_cleanly)
     try:
@@ -81,13 +81,13 @@ def _exit_cleanly(number: int, _frame: object) -> None:
     the process has ended.
     """
     if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, lambda *_: _stop(128 + number))
+        signal.signal(signal.SIGALRM, lambda *_: _stop(number))
         signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_EXIT, SECONDS_TO_EXIT)
-    _stop(128 + number)
+    _stop(number)
 
 
-def _stop(status: int) -> NoReturn:
-    raise _Stopped(status)
+def _stop(number: int) -> NoReturn:
+    raise KeyboardInterrupt if number == signal.SIGINT else _Stopped(128 + number)
 
 
 def _one_line(text: str) -> str:

@@ -47,6 +47,13 @@ def test_a_process_that_is_to_end_is_told_until_it_hears(body):
     assert not result.stderr
 
 
+def test_an_interrupt_that_was_swallowed_comes_again():
+    body = SWALLOWING.replace("SIGTERM", "SIGINT").replace("SystemExit", "KeyboardInterrupt")
+    code = f"{START}{body}\nprocess.run(command)"
+    result = subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True, text=True)
+    assert (result.returncode, result.stderr.strip()) == (130, "Interrupted.")
+
+
 def test_what_is_to_be_done_at_exit_is_done():
     body = """
     import atexit

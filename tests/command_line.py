@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,11 @@ def run(command, cwd, status=0, torch=False):
     assert result.returncode == status, result.stderr
     assert "Traceback" not in result.stderr
     return result
+
+
+def heeding(stop):
+    """For preexec_fn: has a process heed a signal that a test run in the background, or under nohup, ignores."""
+    return lambda: signal.signal(stop, signal.SIG_DFL)
 
 
 def picture(path):

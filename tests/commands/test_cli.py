@@ -15,7 +15,7 @@ from PIL import Image
 from cli import cli
 from runtime import bundle as bundles
 from runtime import manifests
-from tests.command_line import PROJECT, error_line, picture, run
+from tests.command_line import PROJECT, error_line, heeding, picture, run
 
 
 def test_generate_draws_a_page(tmp_path):
@@ -209,10 +209,7 @@ def test_a_letter_that_the_other_case_stands_for_is_named(tmp_path):
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_write_leaves_nothing(tmp_path, stop):
     command = [sys.executable, PROJECT / "cli.py", "generate", "--num", "100000000", "--output", "big.npz"]
-
-    def heed() -> None:  # a test run in the background, or under nohup, ignores what its children should not
-        signal.signal(stop, signal.SIG_DFL)
-
+    heed = heeding(stop)
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
         while not list(tmp_path.iterdir()):
             assert process.poll() is None

@@ -10,7 +10,7 @@ from PIL import Image
 from commands import test
 from commands.models import Choice
 from runtime.datasets import find
-from tests.command_line import PROJECT
+from tests.command_line import PROJECT, heeding
 
 CLI = PROJECT / "cli.py"
 
@@ -50,7 +50,8 @@ def test_a_process_that_is_to_end_is_told_until_it_hears(body):
 def test_an_interrupt_that_was_swallowed_comes_again():
     body = SWALLOWING.replace("SIGTERM", "SIGINT").replace("SystemExit", "KeyboardInterrupt")
     code = f"{START}{body}\nprocess.run(command)"
-    result = subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True, text=True)
+    heed = heeding(signal.SIGINT)
+    result = subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True, text=True, preexec_fn=heed)
     assert (result.returncode, result.stderr.strip()) == (130, "Interrupted.")
 
 

@@ -265,8 +265,8 @@ def test_other_data_sets_go_the_whole_way(tmp_path, root, dataset, backbone):
     which = f"--dataset {dataset}"
     run(f"train --model autoencoder {which} --root {root} {TINY} {TINY_AUTOENCODER} --promote", tmp_path, torch=True)
     run(f"encode-dataset --model autoencoder {which} --root {root} --latents z.safetensors", tmp_path, torch=True)
-    flow = f"train --model flow --autoencoder autoencoder {which} --latents z.safetensors --pairs 4"
+    flow = f"train --model flow --autoencoder autoencoder {which} --latents z.safetensors --pairs 2"
     run(f"{flow} {TINY} {backbone} --n_layers 1 --promote", tmp_path, torch=True)
-    run(f"export --model autoencoder {which}", tmp_path, torch=True)
+    run(f"export --model autoencoder {which} --steps 1", tmp_path, torch=True)
     run(f"generate {which} --labels 0 9 --output page.png --height 1", tmp_path)
     assert json.loads(run(f"test {which} --root {root} --json", tmp_path).stdout)["images"] == 120

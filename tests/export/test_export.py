@@ -160,20 +160,29 @@ def source(tmp_path, monkeypatch):
     return save_checkpoints()
 
 
-def test_export_is_whole_or_not_at_all(tmp_path, source, monkeypatch):
+@pytest.fixture
+def generator_alone(source):
+    """Checkpoints of which a bundle has one graph."""
+    save_generator(source)
+    source.autoencoder_path.unlink()
+    source.flow_path.unlink()
+    return source
+
+
+def test_export_is_whole_or_not_at_all(tmp_path, generator_alone, monkeypatch):
     folder = tmp_path / "bundle"
-    export_bundle(source, folder, SamplerOptions(steps=3))
+    export_bundle(generator_alone, folder, SamplerOptions(weight=1.5))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def fail(*_):
         raise verify.ExportMismatchError("no match")
 
-    monkeypatch.setattr(verify, "check_use", fail)
+    monkeypatch.setattr(verify, "check_graph", fail)
     with pytest.raises(verify.ExportMismatchError):
-        export_bundle(source, folder, SamplerOptions(steps=5))
+        export_bundle(generator_alone, folder, SamplerOptions(weight=2.5))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoints"]
-    assert bundles.read(folder).defaults.steps == 3
+    assert bundles.read(folder).defaults.weight == 1.5
 
 
 def test_images_are_drawn_as_the_flow_was_finished_unless_told_otherwise(tmp_path, source):
@@ -196,9 +205,9 @@ def test_a_flow_that_was_tuned_since_draws_as_it_was_finished(source):
 
 
 @pytest.mark.parametrize("renamed", [1, 2])
-def test_who_stops_an_export_keeps_the_bundle_before(tmp_path, source, monkeypatch, renamed):
+def test_who_stops_an_export_keeps_the_bundle_before(tmp_path, generator_alone, monkeypatch, renamed):
     folder = tmp_path / "bundle"
-    export_bundle(source, folder, SamplerOptions(steps=3))
+    export_bundle(generator_alone, folder, SamplerOptions(weight=1.5))
     calls, rename = [], Path.rename
 
     def stopped(self, target):
@@ -209,8 +218,8 @@ def test_who_stops_an_export_keeps_the_bundle_before(tmp_path, source, monkeypat
 
     monkeypatch.setattr(Path, "rename", stopped)
     with pytest.raises(KeyboardInterrupt):
-        export_bundle(source, folder, SamplerOptions(steps=5))
-    assert bundles.read(folder).defaults.steps == 3
+        export_bundle(generator_alone, folder, SamplerOptions(weight=2.5))
+    assert bundles.read(folder).defaults.weight == 1.5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoints"]
 
 
@@ -273,12 +282,9 @@ def test_counts_of_a_known_layer(tmp_path):
     assert facts["multiply_adds"] == 5 * 7
 
 
-def test_a_generator_alone_makes_a_bundle_that_only_generates(tmp_path, source):
-    save_generator(source)
-    source.autoencoder_path.unlink()
-    source.flow_path.unlink()
+def test_a_generator_alone_makes_a_bundle_that_only_generates(tmp_path, generator_alone):
     folder = tmp_path / "nano"
-    export_bundle(source, folder, SamplerOptions(weight=1.5), storage="int8")
+    export_bundle(generator_alone, folder, SamplerOptions(weight=1.5), storage="int8")
     model = runtime.load(folder)
     assert [path.name for path in sorted(folder.iterdir())] == ["generate.onnx", "manifest.json"]
     assert model.generate([3, 1]).shape == (2, 28, 28)

@@ -1,10 +1,14 @@
 """Weights stored small, and once."""
 
+import copy
+import functools
+from dataclasses import replace
+
 import pytest
 import torch
 
 from export import onnx_files, verify
-from export.graphs import Networks, fold_batch_norms, folded
+from export.graphs import Networks, fold_batch_norms, folded, generator_graph
 from export.storage import rounded, rounded_network
 from runtime import manifests
 from tests.networks import graphs, session, trained_like
@@ -13,14 +17,31 @@ from training.flows import Flow
 from training.generators import Generator
 from training.rounding import to_levels
 
+convert = functools.cache(onnx_files.convert)
+
+
+@pytest.fixture(autouse=True)
+def graphs_are_converted_once(monkeypatch):
+    """By torch, which takes long; a graph that is written several times differs in how it is stored only."""
+    monkeypatch.setattr(onnx_files, "convert", lambda spec: copy.deepcopy(convert(spec)))
+
+
+@functools.cache
+def stored_graphs(storage):
+    """The graphs of networks whose weights are stored so, and that of a generator."""
+    networks = Networks(trained_like(VarAutoEncoder()), trained_like(Flow()), trained_like(Generator()))
+    small = rounded(folded(networks), storage)
+    return graphs(replace(small, generator=None)), generator_graph(small.generator, 1.0)
+
 
 def size_of_graphs(folder, storage):
     """Bytes of all graphs of networks whose weights are stored so, once each has matched torch's."""
-    networks = Networks(trained_like(VarAutoEncoder()), trained_like(Flow()), trained_like(Generator()))
-    for spec in graphs(rounded(folded(networks), storage)):
-        onnx_files.write(spec, folder)
-        assert verify.check_graph(spec, session(spec, (folder / spec.file).read_bytes())) <= 1e-3
-    return sum(path.stat().st_size for path in folder.iterdir())
+    specs, generator = stored_graphs(storage)
+    (folder / "generator").mkdir()
+    for spec, place in (*((spec, folder) for spec in specs), (generator, folder / "generator")):
+        onnx_files.write(spec, place)
+        assert verify.check_graph(spec, session(spec, (place / spec.file).read_bytes())) <= 1e-3
+    return sum(path.stat().st_size for path in folder.rglob("*.onnx"))
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +69,7 @@ def test_rounded_weights_are_few_multiples_but_an_encoder_s():
 
 @pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
 def test_weights_are_stored_once_beside_the_graphs_of_one_call(tmp_path, storage):
-    networks = Networks(trained_like(VarAutoEncoder()), trained_like(Flow()))
-    specs = graphs(rounded(folded(networks), storage))
-    for spec in specs:
+    for spec in stored_graphs(storage)[0]:
         alone = onnx_files.write(spec, tmp_path)
         assert "weights_in" not in alone
         whole = (tmp_path / spec.file).stat().st_size

@@ -1,5 +1,6 @@
 """Graphs that match torch, and bundles that are written whole."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -169,20 +170,19 @@ def generator_alone(source):
     return source
 
 
-def test_export_is_whole_or_not_at_all(tmp_path, generator_alone, monkeypatch):
-    folder = tmp_path / "bundle"
-    export_bundle(generator_alone, folder, SamplerOptions(weight=1.5))
+def test_export_is_whole_or_not_at_all(tmp_path, source, gaussian_bundle, monkeypatch):
+    folder = shutil.copytree(gaussian_bundle, tmp_path / "bundle")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def fail(*_):
         raise verify.ExportMismatchError("no match")
 
-    monkeypatch.setattr(verify, "check_graph", fail)
+    monkeypatch.setattr(verify, "check_use", fail)
     with pytest.raises(verify.ExportMismatchError):
-        export_bundle(generator_alone, folder, SamplerOptions(weight=2.5))
+        export_bundle(source, folder, SamplerOptions(steps=5))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoints"]
-    assert bundles.read(folder).defaults.weight == 1.5
+    assert bundles.read(folder).defaults.steps == SamplerOptions().steps
 
 
 def test_images_are_drawn_as_the_flow_was_finished_unless_told_otherwise(tmp_path, source):

@@ -5,7 +5,12 @@ from training import finishing
 
 SHORTENED = ("FEATURE_STEPS", "FIRST_BATCHES", "CRITIC_STEPS")
 
-if __name__ == "__main__":
+
+def main():
     for steps in SHORTENED:
         setattr(finishing, steps, 2)
     cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,15 +1,23 @@
 """Commands as whole processes, as their users run them, for tests."""
 
+import multiprocessing
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from PIL import Image
 
+import cli
+from tests import brief_cli
+
 PROJECT = Path(__file__).resolve().parents[1]
+SECONDS = 300  # that a command may take
+FORKS = multiprocessing.get_context("forkserver")  # loads torch, which takes seconds, once
+FORKS.set_forkserver_preload(["tests.brief_cli", "commands.recipe", "commands.train", "commands.encode_dataset"])
 NO_TORCH = """
 from importlib.machinery import PathFinder
 find_spec = PathFinder.find_spec
@@ -20,19 +28,50 @@ PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in hid
 
 def run(command, cwd, status=0, torch=False):
     """Run a command line in a process where, unless asked, torch can't be imported."""
-    code = ("" if torch else NO_TORCH) + "import cli; cli.main()"
-    result = subprocess.run(
-        [sys.executable, "-c", code, *shlex.split(command)],
+    result = _run_with_torch(command, cwd) if torch else _run_without_torch(command, cwd)
+    assert result.returncode == status, result.stderr
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def _run_without_torch(command, cwd):
+    return subprocess.run(
+        [sys.executable, "-c", f"{NO_TORCH}import cli; cli.main()", *shlex.split(command)],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=SECONDS,
     )
-    assert result.returncode == status, result.stderr
-    assert "Traceback" not in result.stderr
-    return result
+
+
+def _run_with_torch(command, cwd):
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = (Path(folder, name) for name in ("out", "err"))
+        process = start(command, cwd, out, err)
+        process.join(SECONDS)
+        process.kill()
+        return subprocess.CompletedProcess(command, process.exitcode, out.read_text(), err.read_text())
+
+
+def start(command, cwd, out=os.devnull, err=os.devnull, brief=False):
+    """A command line as a process with torch, which writes to files; brief: as brief_cli.py is."""
+    process = FORKS.Process(target=_command, args=(shlex.split(command), cwd, out, err, dict(os.environ), brief))
+    process.start()
+    return process
+
+
+def _command(words, cwd, out, err, environment, brief):
+    """What that process does."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    for stream, path in ((sys.stdout, out), (sys.stderr, err)):
+        with Path(path).open("wb") as file:
+            os.dup2(file.fileno(), stream.fileno())
+    sys.argv = ["cli.py", *words]
+    brief_cli.main() if brief else cli.main()
 
 
 def heeding(stop):

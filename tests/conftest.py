@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,21 @@ def mnist() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def gaussian_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def conversions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Has no graph converted to ONNX that is equal to one before, by whichever worker."""
+    from export import onnx_files
+    from tests.conversions import remembered
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "conversions"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(onnx_files, "convert", remembered(onnx_files.convert, folder))
+        yield
+
+
+@pytest.fixture(scope="session")
+def gaussian_bundle(tmp_path_factory: pytest.TempPathFactory, conversions: None) -> Path:
     """A bundle with random autoencoder weights and a flow that is exactly N(mean, variance) for every class."""
     from tests.gaussian import write_gaussian_bundle
 
@@ -34,7 +49,7 @@ def gaussian_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def generator_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def generator_bundle(tmp_path_factory: pytest.TempPathFactory, conversions: None) -> Path:
     """The same with an untrained generator."""
     from tests.gaussian import write_gaussian_bundle
 

@@ -91,6 +91,7 @@ from = "MNIST"
 [flow]
 total_epochs = 1
 batch_size = 64
+pairs = 2
 [flow.network]
 dim1 = 8
 n_layers = 1

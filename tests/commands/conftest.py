@@ -18,13 +18,13 @@ def enter(folder, monkeypatch):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, conversions):
     enter(tmp_path, monkeypatch)
     return tmp_path
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, root):
+def finished(tmp_path_factory, root, conversions):
     """A folder in which the tiny recipe has been run, and its results promoted."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as monkeypatch:

@@ -83,7 +83,7 @@ def test_commands_say_what_no_longer_fits(promoted, root, capsys):
     checkpoints.save(replace(flow, description={**flow.description, "lr": 0.5}), path)
     opened(choice)
     assert "vae-flow.safetensors is not the checkpoint that" in capsys.readouterr().err
-    export(choice, None, {}, "float32")
+    export(choice, None, {}, "int8")
     told = capsys.readouterr().err
     assert "had figures of its samples" in told
     assert "vae-generator.safetensors was distilled from other checkpoints" in told

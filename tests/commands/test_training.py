@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import click
 import pytest
@@ -14,15 +13,14 @@ import torch
 
 from commands import options, train, training_options
 from commands.options import BITS
-from tests.command_line import error_line, run
+from tests.command_line import PROJECT, error_line, run, start
 from training import checkpoints, tensor_files
 from training.autoencoders import AUTOENCODERS, AutoEncoder
 from training.options import Options
 from training.paths import KINDS
 from training.rounding import LEVELS
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-CLI = REPOSITORY / "tests/brief_cli.py"
+CLI = PROJECT / "tests/brief_cli.py"
 
 TINY = "--batch-size 32 --total-epochs 1 --threads 1"
 TINY_AUTOENCODER = "--dim1 4 --dim2 4 --dim3 2 --n_layers 1"
@@ -37,9 +35,8 @@ def trained(tmp_path_factory, root):
     assert "epoch 1: train loss" in train.stdout
     assert "test loss" in train.stdout
     run(f"encode-dataset --model vae --model-version dev --root {root} --latents z.safetensors", folder, torch=True)
-    run(
-        f"train --model flow --autoencoder vae --latents z.safetensors {TINY} --dim1 8 --n_layers=1", folder, torch=True
-    )
+    flow = f"train --model flow --autoencoder vae --latents z.safetensors {TINY} --pairs 2 --dim1 8 --n_layers=1"
+    run(flow, folder, torch=True)
     return folder
 
 
@@ -152,10 +149,9 @@ TRAININGS = {  # what is trained, and how
 }
 
 
-def start(words, folder):
-    """The command as a process of its own, in a folder."""
-    environment = dict(os.environ, PYTHONPATH=str(REPOSITORY))
-    return subprocess.Popen([sys.executable, CLI, *words.split()], cwd=folder, env=environment)
+def finish(process):
+    process.join()
+    assert process.exitcode == 0
 
 
 @pytest.mark.parametrize("training", TRAININGS)
@@ -166,13 +162,13 @@ def test_a_killed_training_resumes_to_the_same_weights(trained, root, tmp_path, 
     for folder in (whole, cut):
         shutil.copytree(trained, folder)
         (folder / f"checkpoints/MNIST/dev/{name}.jsonl").unlink(missing_ok=True)
-    assert start(words, whole).wait() == 0
-    process, log = start(words, cut), cut / f"checkpoints/MNIST/dev/{name}.jsonl"
+    finish(start(words, whole, brief=True))
+    process, log = start(words, cut, brief=True), cut / f"checkpoints/MNIST/dev/{name}.jsonl"
     while not log.is_file() or len(log.read_text().splitlines()) < 3:
-        assert process.poll() is None, "it ended before it could be killed"
+        assert process.is_alive(), "it ended before it could be killed"
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    process.join()
     assert "going on after epoch" in run(f"{words} --resume", cut, torch=True).stdout
     for path in (whole / "checkpoints/MNIST/dev").glob("*.safetensors"):
         tensors = [tensor_files.read(folder / path.relative_to(whole))[0] for folder in (whole, cut)]
@@ -184,15 +180,13 @@ def test_a_killed_training_resumes_to_the_same_weights(trained, root, tmp_path, 
 def test_two_processes_train_as_one_does(trained, root, tmp_path, training):
     name, what = TRAININGS[training]
     words = f"train {what} --batch-size 32 --total-epochs 2 --no-promote --device cpu --root {root}"
+    one, two = (shutil.copytree(trained, tmp_path / processes) for processes in ("one", "two"))
+    finish(start(words, one, brief=True))
+    environment = dict(os.environ, PYTHONPATH=str(PROJECT), OMP_NUM_THREADS="1")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*launcher, CLI, *words.split()], cwd=two, env=environment, check=True)
     losses = []
-    for processes, launcher in (
-        ("one", []),
-        ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]),
-    ):
-        folder = shutil.copytree(trained, tmp_path / processes)
-        environment = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS="1")
-        command = [sys.executable, *launcher, CLI, *words.split()]
-        subprocess.run(command, cwd=folder, env=environment, check=True)
+    for folder in (one, two):
         log = folder / f"checkpoints/MNIST/dev/{name}.jsonl"
         records = [json.loads(line) for line in log.read_text().splitlines()]
         losses.append([record[part]["loss"] for record in records for part in ("train", "validation", "test")])
@@ -265,7 +259,7 @@ def test_other_data_sets_go_the_whole_way(tmp_path, root, dataset, backbone):
     which = f"--dataset {dataset}"
     run(f"train --model autoencoder {which} --root {root} {TINY} {TINY_AUTOENCODER} --promote", tmp_path, torch=True)
     run(f"encode-dataset --model autoencoder {which} --root {root} --latents z.safetensors", tmp_path, torch=True)
-    flow = f"train --model flow --autoencoder autoencoder {which} --latents z.safetensors --pairs 2"
+    flow = f"train --model flow --autoencoder autoencoder {which} --latents z.safetensors --pairs 1"
     run(f"{flow} {TINY} {backbone} --n_layers 1 --promote", tmp_path, torch=True)
     run(f"export --model autoencoder {which} --steps 1", tmp_path, torch=True)
     run(f"generate {which} --labels 0 9 --output page.png --height 1", tmp_path)

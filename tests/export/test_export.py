@@ -32,7 +32,6 @@ from training.options import SamplerOptions
 NETWORKS = [
     (VarAutoEncoder, {}, {}),
     (VarAutoEncoder, {"dim4": 2}, {"sieve": 8}),
-    (AutoEncoder, {}, {"dim1": 8}),
     (AutoEncoder, {"n_heads": 2, "dim1": 8, "dim2": 8}, {"backbone": "conv", "dim1": 8, "n_layers": 1, "n_heads": 2}),
 ]
 
@@ -156,7 +155,7 @@ def test_networks_that_are_folded_wrongly_are_refused(tmp_path, source, monkeypa
 
 
 @pytest.fixture
-def source(tmp_path, monkeypatch):
+def source(tmp_path, monkeypatch, conversions):
     monkeypatch.setattr(paths, "FOLDER", tmp_path / "checkpoints")
     return save_checkpoints()
 

@@ -14,7 +14,7 @@ for name in runtime.shipped():
     if model.bundle.only_generates:
         continue
     assert np.mean(model.classify(images).argmax(1) == labels) > 0.75, name  # c and C are alike
-    assert np.isfinite(model.log_likelihood(images)).all()
+    assert np.isfinite(model.log_likelihood(images[:4])).all()  # exactly, of which each takes half a second
     assert model.generate_path([3]).shape[1:] == (model.bundle.defaults.steps + 1, 28, 28)
     assert model.reconstruct(images).shape == images.shape
 cli(["info", "MNIST"])

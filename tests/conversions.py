@@ -32,7 +32,9 @@ def _digest(spec: GraphSpec) -> str:
     """Of all that a conversion sees, which of the example is its shape."""
     example = [(tensor.dtype, tensor.shape) for tensor in spec.example]
     content = io.BytesIO()
-    _Values(content).dump((spec.file, spec.module, spec.inputs, spec.outputs, example))
+    pickler = _Values(content)
+    pickler.fast = True  # equal parts are written alike, whether they are one object or two
+    pickler.dump((spec.file, spec.module.eval(), spec.inputs, spec.outputs, example))
     return hashlib.sha256(content.getvalue()).hexdigest()
 
 

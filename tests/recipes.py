@@ -112,6 +112,7 @@ from = "MNIST"
 name = "finishing"
 total_epochs = 1
 batch_size = 64
+pairs = 2
 quantize = "int4"
 adversarial_weight = 0.03
 [export]

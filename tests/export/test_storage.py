@@ -1,6 +1,5 @@
 """Weights stored small, and once."""
 
-import copy
 import functools
 from dataclasses import replace
 
@@ -17,13 +16,7 @@ from training.flows import Flow
 from training.generators import Generator
 from training.rounding import to_levels
 
-convert = functools.cache(onnx_files.convert)
-
-
-@pytest.fixture(autouse=True)
-def graphs_are_converted_once(monkeypatch):
-    """By torch, which takes long; a graph that is written several times differs in how it is stored only."""
-    monkeypatch.setattr(onnx_files, "convert", lambda spec: copy.deepcopy(convert(spec)))
+pytestmark = pytest.mark.usefixtures("conversions")  # most graphs are written several times, stored otherwise
 
 
 @functools.cache
@@ -45,7 +38,7 @@ def size_of_graphs(folder, storage):
 
 
 @pytest.fixture(scope="module")
-def whole_size(tmp_path_factory):
+def whole_size(tmp_path_factory, conversions):
     """That of weights that are stored whole."""
     return size_of_graphs(tmp_path_factory.mktemp("whole"), "float32")
 

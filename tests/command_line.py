@@ -71,7 +71,7 @@ def _command(words, cwd, out, err, environment, brief):
         with Path(path).open("wb") as file:
             os.dup2(file.fileno(), stream.fileno())
     sys.argv = ["cli.py", *words]
-    brief_cli.main() if brief else cli.main()
+    (brief_cli if brief else cli).main()
 
 
 def heeding(stop):

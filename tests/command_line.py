@@ -26,9 +26,9 @@ PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in hid
 """
 
 
-def run(command, cwd, status=0, torch=False):
-    """Run a command line in a process where, unless asked, torch can't be imported."""
-    result = _run_with_torch(command, cwd) if torch else _run_without_torch(command, cwd)
+def run(command, cwd, status=0, torch=False, brief=False):
+    """Run a command line in a process where, unless asked, torch can't be imported; brief: as `start` does."""
+    result = _run_with_torch(command, cwd, brief) if torch or brief else _run_without_torch(command, cwd)
     assert result.returncode == status, result.stderr
     assert "Traceback" not in result.stderr
     return result
@@ -46,17 +46,17 @@ def _run_without_torch(command, cwd):
     )
 
 
-def _run_with_torch(command, cwd):
+def _run_with_torch(command, cwd, brief):
     with tempfile.TemporaryDirectory() as folder:
         out, err = (Path(folder, name) for name in ("out", "err"))
-        process = start(command, cwd, out, err)
+        process = start(command, cwd, out, err, brief)
         process.join(SECONDS)
         process.kill()
         return subprocess.CompletedProcess(command, process.exitcode, out.read_text(), err.read_text())
 
 
-def start(command, cwd, out=os.devnull, err=os.devnull, brief=False):
-    """A command line as a process with torch, which writes to files; brief: as brief_cli.py is."""
+def start(command, cwd, out, err, brief=False):
+    """A command line as a process with torch, which writes to the files out and err; brief: by brief_cli.py."""
     process = FORKS.Process(target=_command, args=(shlex.split(command), cwd, out, err, dict(os.environ), brief))
     process.start()
     return process

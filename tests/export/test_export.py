@@ -32,6 +32,7 @@ from training.options import SamplerOptions
 NETWORKS = [
     (VarAutoEncoder, {}, {}),
     (VarAutoEncoder, {"dim4": 2}, {"sieve": 8}),
+    (AutoEncoder, {}, {"dim1": 8}),
     (AutoEncoder, {"n_heads": 2, "dim1": 8, "dim2": 8}, {"backbone": "conv", "dim1": 8, "n_layers": 1, "n_heads": 2}),
 ]
 

@@ -38,7 +38,10 @@ def shipped(dataset: Dataset) -> tuple[Which, ...]:
     """The evaluators there are for a data set; DataError where there are none."""
     found = tuple(which for which in WHICH if (FOLDER / file_name(dataset, which)).is_file())
     if not found:
-        raise DataError(f"there is no evaluator for {dataset.key} in {FOLDER}; the project's repository has them")
+        raise DataError(
+            f"there is no evaluator for {dataset.key} in {FOLDER}: the project's repository has those of what ships, "
+            "and `python -m evaluation.train_evaluator` makes others"
+        )
     return found
 
 

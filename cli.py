@@ -245,16 +245,16 @@ def evaluate(**given: Any) -> None:
 
     choice = Choice.from_flags(given)
     settings = {key: given.pop(key) for key in flags.SAMPLING}
-    extent = Extent(**{key: given.pop(key) for key in ("part", "seeds", "train_networks", "nearest", "record")})
+    extent = Extent(**{key: given.pop(key) for key in Extent.__annotations__})
     click.echo(judge(choice, settings=settings, extent=extent, **given))
 
 
 @cli.command()
-@click.argument("name", required=False)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
 @flags.plot_option("Draw measured quality against size and cost")
 @flags.json_option
-def info(name: str | None, plot: Path | None, as_json: bool) -> None:
-    """List the shipped bundles, or describe one by name or path, after verifying hashes.
+def info(names: tuple[str, ...], plot: Path | None, as_json: bool) -> None:
+    """List the shipped bundles, or those of these names or paths, one in detail, after verifying hashes.
 
     \b
     Example:
@@ -262,7 +262,7 @@ def info(name: str | None, plot: Path | None, as_json: bool) -> None:
     """
     from commands.info import info as describe
 
-    click.echo(describe(name, plot, as_json))
+    click.echo(describe(names, plot, as_json))
 
 
 @cli.command()

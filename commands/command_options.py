@@ -133,6 +133,11 @@ def evaluate_options(command: Command) -> Command:
         ),
         click.option("--seeds", type=click.IntRange(1, 100), default=3, help="How often to draw."),
         click.option(
+            "--num",
+            type=click.IntRange(6),
+            help="Judge by so many real images, evenly spread, and as many samples.  [default: all of the part]",
+        ),
+        click.option(
             "--train-networks",
             is_flag=True,
             help="Train networks on samples, too: the two-sample test and train-on-samples. Needs torch; "

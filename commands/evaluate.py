@@ -36,6 +36,7 @@ class Extent:
 
     part: Part  # settings are chosen on "validation" and reported on "test"
     seeds: int
+    num: int | None  # of the part's images, and as many samples; None is all
     train_networks: bool  # measure what takes a network trained on samples, too
     nearest: Path | None  # where to draw samples beside the training images nearest to them
     record: bool  # into the bundle's manifest, with the command
@@ -47,6 +48,8 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
         raise click.UsageError("--record goes with main versions: a dev model has no bundle to write to.")
     if extent.record and any(value is not None for value in settings.values()):
         raise click.UsageError("--record goes with the bundle's own settings, which its figures are of.")
+    if extent.record and extent.num is not None:
+        raise click.UsageError("--record goes without --num: recorded figures are of all images.")
     if extent.train_networks:
         require_training(("torch",))
     model = opened(choice)
@@ -54,6 +57,8 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
     if extent.record and not model.bundle.manifest["files"]:
         raise click.UsageError("--record goes with a bundle: export the checkpoints first.")
     wanted, train = load_data(choice.dataset, root, extent.part), load_data(choice.dataset, root, "train")
+    if extent.num is not None:
+        wanted = _some(wanted, extent.num, extent.part)
     evaluators = {which: Evaluator(choice.dataset, which, choice.threads) for which in shipped(choice.dataset)}
     judges = {which: Judge(evaluator, wanted, train) for which, evaluator in evaluators.items()}
     memorisation = Memorisation(wanted.images, train.images)
@@ -90,6 +95,15 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
     if as_json or not extent.nearest:
         return said
     return f"{said}\n{extent.nearest}: samples, each left of the nearest training image"
+
+
+def _some(images: LabelledImages, num: int, part: Part) -> LabelledImages:
+    """So many of a part's images, evenly spread."""
+    there = len(images.images)
+    if num > there:
+        raise click.UsageError(f"--num {num:,} is more than the {there:,} images of {part}.")
+    rows = np.linspace(0, there - 1, num).round().astype(int)
+    return LabelledImages(images.images[rows], images.labels[rows])
 
 
 def _recorded(result: Mapping[str, Any]) -> dict[str, Any]:

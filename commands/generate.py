@@ -92,8 +92,10 @@ def _label_indices(texts: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
     for name in chain(*(names_in(text, lowered) for text in texts)):
         index = by_name.get(name, indices.get(name, lowered.get(name.lower())))
         if index is None:
+            several = all(character.lower() in lowered for character in name)
+            hint = f" For several, put spaces between: {' '.join(name)}." if several else ""
             raise click.UsageError(
-                f"--labels: {name!r} is no class; there are {', '.join(classes)}, or 0 to {len(classes) - 1}."
+                f"--labels: {name!r} is no class; there are {', '.join(classes)}, or 0 to {len(classes) - 1}.{hint}"
             )
         found.append(index)
         if len(name) == 1 and name.swapcase() == classes[index] != name:

@@ -1,4 +1,4 @@
-"""``info``: the shipped bundles, or one in detail."""
+"""``info``: the shipped bundles, or those that are named; one in detail."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import runtime
 from commands import plots
-from commands.models import bundle_called, bundle_names
+from commands.models import bundle_called, bundle_names, bundle_path
 from commands.progress import note
 from evaluation import benchmark
 from evaluation.evaluator import WHICH
@@ -19,21 +19,21 @@ from runtime.sessions import available_providers
 SHOWN = ("fidelity", "frechet_multiple", "recall", "coverage", "accuracy")  # of what was measured
 
 
-def info(name: str | None, plot: Path | None, as_json: bool) -> str:
-    """All shipped bundles in short, or the one called `name` (or at that path); lines for people or one JSON object.
+def info(names: Sequence[str], plot: Path | None, as_json: bool) -> str:
+    """All shipped bundles in short, or those of these names or paths, one in detail; lines or one JSON object.
 
     plot: a file for their measured quality against size and cost.
     """
-    read = [bundle_called(name)] if name is not None else list(_readable(bundle_names()))
+    read = list(map(bundle_called, names)) or list(_readable(bundle_names()))
     if plot is not None:
         plots.require_matplotlib()
         plots.draw_ladder([_facts(bundle, detailed=True) for bundle in read], plot)
-    found = [_facts(bundle, detailed=name is not None) for bundle in read]
+    found = [_facts(bundle, detailed=bool(names)) for bundle in read]
     versions = benchmark.machine()["versions"]
     providers = available_providers()
     if as_json:
         return json.dumps({"bundles": found, "versions": versions, "providers": providers})
-    lines = _table(found) if name is None else _lines(found[0])
+    lines = _lines(found[0]) if len(names) == 1 else _table(found)
     in_words = ", ".join(f"{package} {version}" for package, version in versions.items())
     return "\n".join([*lines, f"versions: {in_words}", f"execution providers: {', '.join(providers)}"])
 
@@ -49,10 +49,11 @@ def _readable(names: Sequence[str]) -> Iterator[runtime.Bundle]:
 
 def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:
     """What a bundle says of itself. Reading it has verified its hashes."""
-    manifest = bundle.manifest
+    manifest, named = bundle.manifest, bundle_path(bundle.name)
     facts = {
         "name": bundle.name,
         "path": str(bundle.path),
+        "found_by_name": named is not None and named.resolve() == bundle.path.resolve(),
         "dataset": manifest["dataset"]["key"],
         "classes": len(bundle.classes),
         "autoencoder": manifest.get("autoencoder"),

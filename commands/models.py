@@ -16,7 +16,7 @@ from commands.progress import note
 from runtime import bundle as bundles
 from runtime import places
 from runtime.chunks import DEFAULT_THREADS
-from runtime.datasets import DATASETS, Dataset
+from runtime.datasets import DATASETS, SIZES, Dataset
 from runtime.sessions import SessionSettings, available_providers
 from training.paths import Version, checkpoint_path, flow_name, generator_name, sha256
 
@@ -170,7 +170,7 @@ def _note_newer_checkpoints(choice: Choice, bundle: runtime.Bundle) -> None:
 
 
 def _check_there(choice: Choice, kind: str, flow_needed: bool, bundle: runtime.Bundle | None) -> None:
-    """BundleError, which says what there is instead, where there are no checkpoints to export."""
+    """BundleError, which says what there is instead, where checkpoints to export are missing."""
     model = choice.dataset.model_name
     generator = checkpoint_path(model, choice.version, generator_name(kind))
     needed = [checkpoint_path(model, choice.autoencoder_version, kind)]
@@ -178,10 +178,18 @@ def _check_there(choice: Choice, kind: str, flow_needed: bool, bundle: runtime.B
     missing = [path for path in needed if not path.is_file()]
     if not missing or generator.is_file():
         return
-    held = None if bundle is None else bundle.manifest.get("autoencoder")
-    instead = f"holds the {held}" if held else "only generates"
-    why = f"the bundle {bundle.path} {instead}" if bundle else f"the bundles are {', '.join(bundle_names())}"
-    raise runtime.BundleError(f"there is no checkpoint {missing[0]}, and {why}")
+    said = f"there is no checkpoint {missing[0]}"
+    if bundle is not None:
+        held = bundle.manifest.get("autoencoder")
+        raise runtime.BundleError(
+            f"{said}, and the bundle {bundle.path} {f'holds the {held}' if held else 'only generates'}"
+        )
+    if "dev" in (choice.version, choice.autoencoder_version):
+        raise runtime.BundleError(f"{said}: train it first")
+    alike = [each for each in DATASETS.values() if each.name == choice.dataset.name]
+    own = {replace(each, size=size).model_name for each in alike for size in SIZES}
+    there = ", ".join(name for name in bundle_names() if name in own) or "none"
+    raise runtime.BundleError(f"{said}, nor a bundle {model}: those of {choice.dataset.name} are {there}")
 
 
 def _providers(device: str) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ def take_dataset(given: dict[str, Any]) -> datasets.Dataset:
     name, split = given.pop("dataset"), given.pop("split", None)
     found = datasets.find(name, split or "balanced", given.pop("size", "base"))
     if split and found.split is None:
-        raise click.UsageError(f"{name} has no splits: {split!r} is for EMNIST.")
+        raise click.UsageError(f"{name} has no splits: for {split!r} add --dataset EMNIST.")
     return found
 
 

@@ -63,7 +63,10 @@ def draw_throughput(result: Mapping[str, Any], path: Path) -> None:
 
 
 def draw_ladder(found: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Quality against size and cost of the bundles that `info` describes in detail, and of the reference."""
+    """Quality against size and cost of the bundles that `info` describes in detail, and of the reference.
+
+    Those that don't lie where their name is looked for, as ones that do not ship, have hollow markers.
+    """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -76,8 +79,11 @@ def draw_ladder(found: Sequence[Mapping[str, Any]], path: Path) -> None:
                 points = sorted(_points(rungs, cost, figure_name, use))
                 axes.plot([x for x, _ in points], [y for _, y in points], "-", color=f"C{index}", label=dataset)
                 for size, marker in MARKERS.items():
-                    points = _points([facts for facts in rungs if _size(facts) == size], cost, figure_name, use)
-                    axes.plot([x for x, _ in points], [y for _, y in points], marker, color=f"C{index}")
+                    for fill in ("full", "none"):
+                        alike = [f for f in rungs if _size(f) == size and f["found_by_name"] == (fill == "full")]
+                        points = _points(alike, cost, figure_name, use)
+                        style = {"marker": marker, "fillstyle": fill, "linestyle": "", "color": f"C{index}"}
+                        axes.plot([x for x, _ in points], [y for _, y in points], **style)
                 x, y = _reference(dataset, cost, use), REFERENCE.get(dataset, {}).get(figure_name)
                 if x is not None and y is not None:
                     axes.plot(x, y, "x", color=f"C{index}", markersize=9, label=f"{dataset}, the reference")
@@ -90,6 +96,7 @@ def draw_ladder(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=3)
     sizes = [Line2D([], [], color="gray", linestyle="", marker=marker, label=size) for size, marker in MARKERS.items()]
+    sizes.append(Line2D([], [], color="gray", linestyle="", marker="v", fillstyle="none", label="does not ship"))
     figure.legend(handles=sizes, loc="outside upper right", ncols=3)
     _save(figure, path)
 

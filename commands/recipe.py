@@ -81,7 +81,7 @@ def run_recipe(
 def _check_given(recipe: dict[str, Any], kind: str, classes: int) -> None:
     """CheckpointError where what is taken from other models is not there, or does not fit."""
     autoencoder, flow = (
-        checkpoints.main_of(recipe[table]["from"], name) if "from" in recipe[table] else None
+        checkpoints.existing(recipe[table]["from"], name) if "from" in recipe[table] else None
         for table, name in (("autoencoder", kind), ("flow", flow_name(kind)))
     )
     if autoencoder is not None and flow is not None:

@@ -22,6 +22,7 @@ from runtime.bayes import Rule
 from runtime.datasets import find
 
 NOISE = "noise"
+HARDEST = 5  # classes to name; --json has all
 
 
 def test(
@@ -75,6 +76,8 @@ def _lines(result: dict[str, Any]) -> list[str]:
     mistakes = ", ".join(
         f"{each['class']} as {each['read_as']} ({each['images']})" for each in result["worst_confusions"]
     )
+    known = [(accuracy, name) for name, accuracy in result["class_accuracy"].items() if accuracy is not None]
+    hardest = ", ".join(f"{name} {accuracy:.3f}" for accuracy, name in sorted(known)[:HARDEST])
     losses = ", ".join(f"{name} {value:.4f}" for name, value in result["losses"].items())
     return [
         f"accuracy {result['accuracy']:.4f}: {result['correct']:,} of {result['images']:,}, "
@@ -82,12 +85,15 @@ def _lines(result: dict[str, Any]) -> list[str]:
         f"negative log-posterior {result['negative_log_posterior']:.4f} nats",
         f"expected calibration error {result['calibration_error']:.4f}, "
         f"before temperature {result['calibration_error_before_temperature']:.4f}",
+        f"least accurate classes: {hardest}",
         f"most frequent mistakes: {mistakes or 'none'}",
         f"log p(z) {likelihood['nats']:.2f} nats, {likelihood['bits_per_dimension']:.3f} bits a dimension, "
-        f"on {likelihood['images']} images",
+        f"on {likelihood['images']} images, of which {likelihood['unlike_training_data']:.1%} are held for unlike "
+        "the training data",
         *(
-            f"told from {name} by log p(z) with an area under the ROC curve of {area:.4f}"
-            for name, area in result.get("separation", {}).items()
+            f"told from {name} by log p(z) with an area under the ROC curve of {told['area_under_curve']:.4f}; "
+            f"{told['flagged']:.1%} of {name} are held for unlike the training data"
+            for name, told in result.get("separation", {}).items()
         ),
         f"autoencoder: {losses}",
     ]

@@ -83,12 +83,19 @@ def measure_separation(
     familiar: NDArray[np.uint8],
     strangers: Mapping[str, NDArray[np.uint8]],
     track: Tracker = untracked,
-) -> dict[str, float]:
-    """How well log p(z) tells familiar images (N, 28, 28) from others: area under the ROC curve for each by name."""
-    own = _densities(model, familiar, track)
-    return {
-        name: classification.separation(own, _densities(model, images, track)) for name, images in strangers.items()
-    }
+) -> dict[str, dict[str, float]]:
+    """How well log p(z) tells familiar images (N, 28, 28) from others, for each by name.
+
+    "area_under_curve": of the ROC curve; "flagged": the share that Model.is_unlike_training holds for strange.
+    """
+    own, found = _densities(model, familiar, track), {}
+    for name, images in strangers.items():
+        density = _densities(model, images, track)
+        found[name] = {
+            "area_under_curve": classification.separation(own, density),
+            "flagged": float(model.is_unlike_training(density).mean()),
+        }
+    return found
 
 
 def _densities(model: Model, images: NDArray[np.uint8], track: Tracker) -> NDArray[np.float32]:

@@ -177,12 +177,12 @@ class Model:
         """p(y | x) by Bayes' rule: images (N, 28, 28) to float32 (N, classes), rows sum to 1.
 
         rule: "denoising", "likelihood" or "ode"; the bundle's by default, the cheapest that is not clearly worse than
-        another on validation data. By "denoising", uint8 images are read by classify.onnx, in stages and again where
-        they leave doubt; others once, by all pairs.
+        another on validation data. By "denoising", images are read by classify.onnx, in stages and again where they
+        leave doubt, floats at the nearest of 256 grey levels.
         """
         chosen: Rule = one_of("rule", self.bundle.classifier.rule if rule is None else rule, RULES)
         checked = check_images(images)
-        if chosen == "denoising" and checked.dtype == np.uint8:
+        if chosen == "denoising":
             return self._chunked(lambda rows: self._read(checked[rows]), len(checked), (len(self.classes),))
         scores = self.scores(checked, chosen)
         return bayes.posterior(scores, np.array(self.bundle.prior), self.bundle.classifier.temperatures[chosen])
@@ -290,8 +290,8 @@ class Model:
         return velocity, divergence
 
     def _read(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Posteriors of uint8 images (N, 28, 28) by classify.onnx."""
-        return self._graph("classify.onnx")(images)[1]
+        """Posteriors of checked images (N, 28, 28) by classify.onnx."""
+        return self._graph("classify.onnx")(images if images.dtype == np.uint8 else _grey_levels(images))[1]
 
     def _encode(self, images: NDArray[Any]) -> Latents:
         return self._graph("encoder.onnx")(_pixels(images))[0]
@@ -311,7 +311,7 @@ class Model:
         pixels: NDArray[np.float32] = self._graph("decoder.onnx")(z)[0][:, 0]
         if np.isnan(pixels).any():
             raise ValueError("latents are too large to be decoded")
-        return np.rint(pixels * 255).astype(np.uint8)
+        return _grey_levels(pixels)
 
     def _chunked(
         self,
@@ -341,3 +341,9 @@ def _pixels(images: NDArray[Any]) -> NDArray[np.float32]:
     """Checked images (N, 28, 28) as the graphs take them: float32 (N, 1, 28, 28) in [0, 1]."""
     scale = 255 if images.dtype == np.uint8 else 1
     return images[:, None].astype(np.float32) / np.float32(scale)
+
+
+def _grey_levels(pixels: NDArray[Any]) -> Images:
+    """Floats in [0, 1] as the nearest uint8."""
+    levels: Images = np.rint(pixels * 255).astype(np.uint8)
+    return levels

@@ -77,7 +77,9 @@ def way_of(
     least, most, own_weight = 0.0, sampling.MAX_WEIGHT, defaults.solver_weight
     if chosen == sampling.FEW:
         if bundle.generator_weights is None:
-            raise ValueError(f"the bundle {bundle.name} has no generator for sampler {sampling.FEW}: size fast has")
+            raise ValueError(
+                f"the bundle {bundle.name} has no generator for sampler {sampling.FEW}: sizes fast and nano have"
+            )
         (least, most), own_weight = bundle.generator_weights, defaults.weight
         spread = 0.0
     else:

@@ -23,7 +23,7 @@ from training.classifiers import Classifier
 from training.flows import Flow
 from training.generators import Generator
 from training.options import DRAWING_WEIGHTS, SamplerOptions
-from training.paths import DECODER, checkpoint_path, log_path
+from training.paths import DECODER, Version, checkpoint_path, log_path
 
 FORMAT = 1
 MAY_BE_ZERO = ("n_heads", "dim4", "n_blocks", "numbers", "frequencies", "sieve")  # of a network's arguments
@@ -98,12 +98,12 @@ def promote(model: str, name: str) -> Path:
 
 def adopt(other: str, model: str, name: str) -> Path:
     """Make another model's main checkpoint this one's dev checkpoint, with its log; returns its path."""
-    return _copy(main_of(other, name), checkpoint_path(model, "dev", name))
+    return _copy(existing(other, name), checkpoint_path(model, "dev", name))
 
 
-def main_of(model: str, name: str) -> Path:
-    """Where a model's main checkpoint lies; CheckpointError where there is none."""
-    path = checkpoint_path(model, "main", name)
+def existing(model: str, name: str, version: Version = "main") -> Path:
+    """Where a model's checkpoint lies; CheckpointError where there is none."""
+    path = checkpoint_path(model, version, name)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}: train {model} first")
     return path

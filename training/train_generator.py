@@ -42,7 +42,7 @@ class Teacher:
 
 def load_teacher(dataset: datasets.Dataset, version: Version, kind: str, device: torch.device) -> Teacher:
     """The autoencoder and flow of a data set, of base size; CheckpointError where there is none."""
-    files = [paths.checkpoint_path(dataset.key, version, name) for name in (kind, flow_name(kind))]
+    files = [checkpoints.existing(dataset.key, name, version) for name in (kind, flow_name(kind))]
     autoencoder = checkpoints.load(files[0], AutoEncoder, device).network
     flow = checkpoints.load(files[1], Flow, device).network
     return Teacher(autoencoder, flow, [paths.sha256(file) for file in files])

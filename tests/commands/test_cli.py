@@ -91,7 +91,8 @@ def test_test_measures_calibration_likelihood_and_strangers(tmp_path, root):
     assert found["log_likelihood"]["bits_per_dimension"] == pytest.approx(
         -found["log_likelihood"]["nats"] / (49 * np.log(2)), rel=1e-5
     )
-    assert min(found["separation"].values()) > 0.95
+    assert min(told["area_under_curve"] for told in found["separation"].values()) > 0.95
+    assert min(told["flagged"] for told in found["separation"].values()) > 0.8
     assert sum(map(sum, found["confusion"])) == 120
     assert set(found["class_accuracy"]) == set("0123456789")
 
@@ -144,6 +145,12 @@ def test_evaluate_judges_samples_beside_real_images(tmp_path, root):
     table = run(command, tmp_path).stdout
     assert "memorisation" in table
     assert f"calibration error {found['calibration_error']:.4f}" in table
+
+
+def test_evaluate_judges_as_many_samples_as_are_asked_for(tmp_path, root):
+    command = f"evaluate --size nano --root {root} --seeds 1"
+    assert json.loads(run(f"{command} --num 60 --json", tmp_path).stdout)["samples"] == 60
+    assert "more than the" in error_line(run(f"{command} --num 1000000", tmp_path, status=2))
 
 
 def test_reconstruction_draws_pairs(tmp_path, root):

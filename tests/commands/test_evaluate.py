@@ -13,7 +13,7 @@ def test_networks_learn_real_images_with_the_seeds_of_samples(root, monkeypatch)
     told, learnt = Mock(side_effect=[0.7, 0.5, 0.8, 0.6]), Mock(side_effect=[0.91, 0.99, 0.93, 0.97])
     monkeypatch.setattr(trained, "two_sample_accuracy", told)
     monkeypatch.setattr(trained, "learning_accuracy", learnt)
-    extent = Extent("test", 2, train_networks=True, nearest=None, record=False)
+    extent = Extent("test", 2, num=None, train_networks=True, nearest=None, record=False)
     found = json.loads(evaluate(Choice(find("MNIST", size="nano")), root, {}, extent, as_json=True))["other"]
     assert [call.args[2] for call in told.call_args_list] == [0, 0, 1, 1]
     assert [call.args[3] for call in learnt.call_args_list] == [0, 0, 1, 1]

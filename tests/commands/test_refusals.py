@@ -38,6 +38,8 @@ WRONG = [
     "generate --output .png",
     "generate --labels ,",
     "evaluate --record --weight 3",
+    "evaluate --record --num 100",
+    "evaluate --num 5",
     "generate --output page.gif",
     "generate --height 1000 --width 1000 --scale 10",
     "generate --device cuda",
@@ -131,6 +133,18 @@ def test_wrong_training_is_one_line_and_status_2(tmp_path, words):
     assert error_line(run(words, tmp_path, status=2, torch=True))
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("generate --split byclass", "add --dataset EMNIST"),
+        ("generate --dataset EMNIST --split byclass --labels Quick", "Q u i c k"),
+        ("generate --sampler few", "sizes fast and nano"),
+    ],
+)
+def test_wrong_use_that_can_be_mended_says_how(tmp_path, words, hint):
+    assert hint in error_line(run(words, tmp_path, status=2))
+
+
 def test_unknown_network_arguments_list_the_real_ones(tmp_path):
     message = error_line(run("train --model flow --dim9 3", tmp_path, status=2, torch=True))
     assert "--dim1" in message
@@ -144,10 +158,11 @@ def test_unknown_network_arguments_list_the_real_ones(tmp_path):
         ("classify fake.png", "fake.png"),
         ("info nowhere", "nowhere"),
         ("info ./MNIST", "./MNIST"),
-        ("generate --dataset FashionMNIST --size compact", "FashionMNIST-compact"),
+        ("generate --dataset FashionMNIST --size compact", "FashionMNIST, FashionMNIST-fast"),
         ("info .", "manifest.json"),
         ("test --root empty", "t10k-images-idx3-ubyte"),
-        ("generate --dataset EMNIST --split bymerge", "EMNIST-bymerge"),
+        ("generate --dataset EMNIST --split bymerge", "EMNIST-byclass"),
+        ("generate --model vae --model-version dev", "train it first"),
     ],
 )
 def test_problems_in_the_world_are_one_line_and_status_1(tmp_path, words, named):

@@ -275,7 +275,12 @@ def test_one_call_reads_what_the_rule_reads(gaussian):
     scores = gaussian.scores(images, "denoising") / gaussian.bundle.classifier.temperatures["denoising"]
     expected = np.exp(scores - scores.max(1, keepdims=True))
     np.testing.assert_allclose(gaussian.classify(images), expected / expected.sum(1, keepdims=True), atol=1e-3)
-    np.testing.assert_allclose(gaussian.classify(images), gaussian.classify(images / 255), atol=1e-3)
+
+
+def test_floats_are_read_as_the_grey_levels_that_they_are_nearest_to(shipped):
+    images = shipped.generate([3, 1, 4], seed=0)
+    for floats in (images / 255, (images / 255).astype(np.float32), np.clip(images / 255 + 0.001, 0, 1)):
+        np.testing.assert_array_equal(shipped.classify(floats), shipped.classify(images))
 
 
 def test_a_generator_draws_by_default_and_a_solver_where_steps_are_given(few):

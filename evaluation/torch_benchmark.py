@@ -20,6 +20,7 @@ from training.autoencoders import AUTOENCODERS, AutoEncoder
 from training.blocks import InvertedBottleneck, conv_norm_relu
 from training.drawing import Drawing
 from training.flows import Flow
+from training.generators import Generator
 from training.options import SamplerOptions
 
 STEPS, WEIGHT = 50, 4.0
@@ -28,23 +29,28 @@ SDE = SamplerOptions(sampler="sde", steps=STEPS, weight=WEIGHT)
 
 
 def sde_tasks(model: runtime.Model, count: int, compiled: bool) -> dict[str, Callable[[], object]]:
-    """Calls that draw `count` images by the 50-step SDE sampler in each way."""
+    """Calls that draw `count` images by the 50-step SDE sampler in each way, and by the default one.
+
+    Of what only generates the manifest does not say what the network's arguments are, so PyTorch draws none of it.
+    """
     labels = np.arange(count) % len(model.classes)
     reference = Reference(len(model.classes)).eval()
     tasks: dict[str, Callable[[], object]] = {
         REFERENCE: lambda: _draw(reference, (1, 7, 7), labels),
     }
-    default: dict[str, Callable[[], object]] = {"onnxruntime, the default sampler": lambda: model.generate(labels)}
+    ours: dict[str, Callable[[], object]] = {"onnxruntime, the default sampler": lambda: model.generate(labels)}
     if model.bundle.only_generates:
-        return tasks | default
-    eager = _drawing(model.bundle).eval()
+        return tasks | ours
+    eager, plain = _drawing(model.bundle, SDE).eval(), _default_drawing(model.bundle).eval()
     tasks["eager PyTorch"] = lambda: _draw(eager, model.latent_shape, labels)
     if compiled:
-        fast = _drawing(model.bundle).eval()
+        fast = _drawing(model.bundle, SDE).eval()
         fast.flow.compile_velocity()
         tasks["torch.compile"] = lambda: _draw(fast, model.latent_shape, labels)
     sde: dict[str, Any] = {"sampler": "sde", "steps": STEPS, "weight": WEIGHT, "guidance_start": 0.0}
-    return tasks | {"onnxruntime": lambda: model.generate(labels, **sde)} | default
+    tasks["onnxruntime"] = lambda: model.generate(labels, **sde)
+    tasks["eager PyTorch, the default sampler"] = lambda: _draw(plain, model.latent_shape, labels)
+    return tasks | ours
 
 
 def classifying_tasks(model: runtime.Model) -> dict[str, Callable[[], object]]:
@@ -123,8 +129,36 @@ def _draw(drawing: nn.Module, shape: tuple[int, ...], labels: np.ndarray) -> Ten
     return (images * 255).round().to(torch.uint8)
 
 
-def _drawing(bundle: runtime.Bundle) -> Drawing:
-    """Networks of the bundle's shapes."""
+class _Distilled(nn.Module):
+    """A bundle's generator at its default weight, called as a Drawing is."""
+
+    def __init__(self, bundle: runtime.Bundle) -> None:
+        super().__init__()
+        self.generator = Generator(**bundle.manifest["provenance"]["generator"]["network"])
+        self.weight = bundle.defaults.weight
+
+    def forward(self, noise: Tensor, labels: Tensor, more_noise: Callable[[int], Tensor]) -> Tensor:
+        """Images (N, 1, 28, 28)."""
+        return self.generator(noise, labels, torch.full((len(labels),), self.weight))
+
+
+def _default_drawing(bundle: runtime.Bundle) -> nn.Module:
+    """Networks of the bundle's shapes that draw as it does by default."""
+    defaults = bundle.defaults
+    if defaults.sampler == sampling.FEW:
+        return _Distilled(bundle)
+    way = SamplerOptions(
+        sampler=defaults.sampler,
+        steps=defaults.steps,
+        weight=defaults.weight,
+        guidance_start=defaults.guidance_start,
+        diffusion=defaults.diffusion,
+    )
+    return _drawing(bundle, way)
+
+
+def _drawing(bundle: runtime.Bundle, way: SamplerOptions) -> Drawing:
+    """A flow and a decoder of the bundle's shapes."""
     provenance, kind = bundle.manifest["provenance"], bundle.manifest["autoencoder"]
     autoencoder: AutoEncoder = AUTOENCODERS[kind](**provenance[kind]["network"])
-    return Drawing(Flow(**provenance["flow"]["network"]), autoencoder, SDE)
+    return Drawing(Flow(**provenance["flow"]["network"]), autoencoder, way)

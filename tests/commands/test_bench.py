@@ -58,6 +58,16 @@ def test_the_reference_costs_what_it_is_known_to(name, drawing, classifying):
     assert counter.get_total_flops() / 2 == pytest.approx(classifying, rel=0.05)
 
 
+@pytest.mark.parametrize("name", ["MNIST", "MNIST-fast"])
+def test_pytorch_does_the_default_sampler_s_work(name):
+    model = runtime.load(name)
+    draw = torch_benchmark.sde_tasks(model, 4, compiled=False)["eager PyTorch, the default sampler"]
+    with FlopCounterMode(display=False) as counter:
+        draw()
+    graph = model.bundle.manifest["files"]["generate.onnx"]["multiply_adds"]
+    assert counter.get_total_flops() / 2 / 4 == pytest.approx(graph, rel=0.1)
+
+
 def test_the_row_of_torch_compile_is_compiled(monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     tasks = torch_benchmark.sde_tasks(runtime.load("MNIST"), 2, compiled=True)

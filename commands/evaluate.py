@@ -188,6 +188,8 @@ def _command(choice: Choice, extent: Extent) -> str:
     dataset = choice.dataset
     split = f" --split {dataset.split}" if dataset.split else ""
     size = f" --size {dataset.size}" if dataset.size != "base" else ""
-    of_model = f"--dataset {dataset.name}{split}{size}" if choice.bundle is None else f"--bundle {choice.name}"
+    of_model = (
+        f"--dataset {dataset.name}{split}{size}" if choice.bundle is None else f"--bundle {choice.bundle.path.name}"
+    )
     networks = " --train-networks" if extent.train_networks else ""
     return f"python cli.py evaluate {of_model} --part {extent.part} --seeds {extent.seeds}{networks}"

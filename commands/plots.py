@@ -97,14 +97,18 @@ def draw_ladder(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.legend(handles, labels, loc="outside upper left", ncols=3)
     sizes = [Line2D([], [], color="gray", linestyle="", marker=marker, label=size) for size, marker in MARKERS.items()]
     sizes.append(Line2D([], [], color="gray", linestyle="", marker="v", fillstyle="none", label="does not ship"))
-    figure.legend(handles=sizes, loc="outside upper right", ncols=3)
+    figure.legend(handles=sizes, loc="outside lower left", ncols=len(sizes))
     _save(figure, path)
 
 
 def _size(facts: Mapping[str, Any]) -> str:
-    """By its name; what has another name than shipped ones do is marked as a base model."""
-    size = facts["name"].removeprefix(facts["dataset"]).removeprefix("-")
-    return size if size in MARKERS else "base"
+    """By its name, or else by what it holds: a generator alone as nano, one beside a flow as fast, others as base."""
+    size: str = facts["name"].removeprefix(facts["dataset"]).removeprefix("-")
+    if size in MARKERS:
+        return size
+    if "generator" not in facts["networks"]:
+        return "base"
+    return "fast" if "flow" in facts["networks"] else "nano"
 
 
 def _points(found: Sequence[Mapping[str, Any]], cost: str, figure: str, use: str) -> list[tuple[float, float]]:

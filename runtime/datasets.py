@@ -34,17 +34,20 @@ class Framing:
     """How the authors of a data set placed what is drawn, and so how that of a picture is placed to be read.
 
     longest: pixels of the longer side of what is drawn; by_mass: centred by its mass, or else by its outline;
-    ground: what is fainter than this share of the strongest stroke is no part of it.
+    ground: what is fainter than this share of the strongest stroke is no part of it; alone: it is one character, and
+    several in a row are too many.
     """
 
     longest: int
     by_mass: bool
     ground: float = 0.15
+    alone: bool = True
 
 
 _DIGITS, _CAPITALS = tuple("0123456789"), tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _MERGED = _DIGITS + _CAPITALS + tuple("abdefghnqrt")
-_MNIST, _EMNIST, _WHOLE = Framing(20, by_mass=True), Framing(24, by_mass=False), Framing(28, by_mass=False, ground=0.03)
+_MNIST, _EMNIST = Framing(20, by_mass=True), Framing(24, by_mass=False)
+_WHOLE = Framing(28, by_mass=False, ground=0.03, alone=False)
 _CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 

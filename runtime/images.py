@@ -27,7 +27,8 @@ def read_picture(path: Path | str, invert: Invert = "auto", framing: Framing | N
     One of 28x28 pixels is only made grey, and perhaps inverted. Of others, what is drawn is cut out, its contrast
     stretched, and placed as `framing` says; without that they are squared with their border's shade and scaled down.
     "auto" inverts pictures whose border is lighter than mid-grey, as ink on paper is. Raises DataError, which names the
-    file, where it is no picture or nothing is drawn in it, and ValueError for another `invert`.
+    file, where it is no picture, nothing is drawn in it, or several characters in a row are; ValueError for another
+    `invert`.
     """
     if invert not in get_args(Invert):
         raise ValueError(f"invert is one of {', '.join(get_args(Invert))}, not {invert!r}")
@@ -36,7 +37,10 @@ def read_picture(path: Path | str, invert: Invert = "auto", framing: Framing | N
     border = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
     inverted = invert == "yes" or (invert == "auto" and border > 127)
     if framing is not None and picture.size != (IMAGE_SIZE, IMAGE_SIZE):
-        found = framed(picture, inverted, framing)
+        try:
+            found = framed(picture, inverted, framing)
+        except DataError as error:
+            raise DataError(f"{path} {error}") from error
         is_empty = not found.any()
     else:
         pixels = np.array(_squared(picture, round(border)), np.uint8)

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import runtime
 from runtime import images as pictures
+from runtime import pages
 from runtime.datasets import Framing, find, load
 from runtime.errors import DataError
 from tests.damage import damaged
@@ -132,6 +134,18 @@ def test_specks_that_are_too_small_are_nothing(tmp_path, framing):
     specks[0, 0] = specks[-1, -1] = 0
     with pytest.raises(DataError, match="nothing drawn"):
         pictures.read_picture(save(specks, tmp_path / "a.png"), framing=framing)
+
+
+def test_characters_in_a_row_are_refused_and_one_with_a_gap_is_not(tmp_path):
+    digits = runtime.load("MNIST").generate([3, 1, 4, 1])
+    for grid in ((1, 2), (1, 3), (2, 2)):
+        row = save(pages.page(digits[: grid[0] * grid[1]], *grid, 1.0), tmp_path / "a.png")
+        with pytest.raises(DataError, match=r"a\.png shows several"):
+            pictures.read_picture(row, framing=find("MNIST").framing)
+        assert pictures.read_picture(row, framing=find("FashionMNIST").framing).any()
+    one = pages.page(digits[:1], 1, 1, 1.0)
+    one[:, 42:44] = 0
+    assert pictures.read_picture(save(one, tmp_path / "a.png"), framing=find("MNIST").framing).any()
 
 
 def test_what_is_small_in_a_large_picture_is_seen_as_well(tmp_path):

@@ -37,8 +37,13 @@ def _training_options(command: click.Command) -> click.Command:
     from commands.training_options import SAMPLER, training_options
 
     solver = flags.solver_options(SAMPLER, "the solver's own")
-    others = (solver, flags.dataset_options, flags.data_options, flags.device_option, flags.seed_option)
-    return flags.all_of(command, training_options, *others)
+    return flags.all_of(
+        command,
+        training_options,
+        flags.titled("Sampler, of a flow that is finished or of a teacher", solver),
+        flags.titled("Data", flags.dataset_options, flags.data_options),
+        flags.titled("Machine", flags.device_option, flags.seed_option),
+    )
 
 
 @cli.command(
@@ -48,9 +53,10 @@ def _training_options(command: click.Command) -> click.Command:
 )
 @click.pass_context
 def train(ctx: click.Context, /, **given: Any) -> None:
-    """Train a network; any further --NAME VALUE goes to its constructor.
+    """Train a network, or all of a recipe.
 
-    The dev checkpoint is overwritten at every epoch. A flow trains on an encoded data set.
+    Any further --NAME VALUE goes to the network's constructor. The dev checkpoint is overwritten at every epoch. A flow
+    trains on an encoded data set.
 
     \b
     Example:
@@ -84,7 +90,9 @@ def train(ctx: click.Context, /, **given: Any) -> None:
 @flags.data_options_but("--num-workers")
 @flags.latents_option
 def encode_dataset(**given: Any) -> None:
-    """Write a trained autoencoder's latents of a whole data set, which a flow trains on.
+    """Write the latents of a whole data set.
+
+    They are a trained autoencoder's, and what a flow trains on.
 
     \b
     Example:
@@ -104,9 +112,10 @@ def encode_dataset(**given: Any) -> None:
 @own.export_options
 @flags.solver_options(dict.fromkeys(flags.SAMPLING), "what the model was finished with")
 def export(**given: Any) -> None:
-    """Turn checkpoints into a bundle, once its graphs match torch.
+    """Turn checkpoints into a bundle.
 
-    --sampler, --steps, --weight, --guidance-start and --diffusion become the bundle's defaults.
+    It replaces the one before once its graphs match torch. --sampler, --steps, --weight, --guidance-start and
+    --diffusion become the bundle's defaults.
 
     \b
     Example:
@@ -132,7 +141,9 @@ def export(**given: Any) -> None:
 @flags.threads_option
 @click.pass_context
 def generate(ctx: click.Context, /, **given: Any) -> None:
-    """Draw a page (.png) or an archive (.npz) of new images.
+    """Draw a page or an archive of new images.
+
+    An --output that ends in .png is a page, one in .npz an archive.
 
     \b
     Example:
@@ -186,7 +197,9 @@ def classify(**given: Any) -> None:
 @flags.threads_option
 @flags.json_option
 def test(**given: Any) -> None:
-    """Measure classification by Bayes' rule, likelihood and the autoencoder's losses on the test set.
+    """Test classification and likelihood.
+
+    On the test set: accuracy by Bayes' rule, calibration, likelihood, the autoencoder's losses.
 
     \b
     Example:
@@ -233,7 +246,9 @@ def test_reconstruction(**given: Any) -> None:
 @flags.threads_option
 @flags.json_option
 def evaluate(**given: Any) -> None:
-    """Judge samples against test images, with two networks that have learnt the real ones.
+    """Judge samples against test images.
+
+    Two networks that have learnt the real ones look at both.
 
     \b
     Example:
@@ -254,7 +269,9 @@ def evaluate(**given: Any) -> None:
 @flags.plot_option("Draw measured quality against size and cost")
 @flags.json_option
 def info(names: tuple[str, ...], plot: Path | None, as_json: bool) -> None:
-    """List the shipped bundles, or those of these names or paths, one in detail, after verifying hashes.
+    """List the shipped bundles, or describe one.
+
+    NAMEs, or paths, say of which; of one it says more. Hashes are verified.
 
     \b
     Example:
@@ -288,7 +305,9 @@ def pack(name: str, output: Path | None) -> None:
 @own.bench_options
 @flags.json_option
 def bench(**given: Any) -> None:
-    """Time a bundle here: start, latency, throughput, memory, and PyTorch beside it where that is installed.
+    """Time a bundle on this machine.
+
+    Start, latency, throughput, memory, and PyTorch beside it where that is installed.
 
     Takes a minute or two; let nothing else run.
 

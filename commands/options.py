@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
+from weakref import WeakKeyDictionary
 
 import click
 
@@ -24,6 +25,7 @@ THREADS = click.IntRange(1, MAX_THREADS)
 BITS = get_args(Bits)
 BATCH_SIZE: dict[str, Any] = {"type": click.IntRange(1, 1 << 20), "default": 128, "help": "Images at a time."}
 Command = TypeVar("Command", bound=Callable[..., Any])
+_TITLES: WeakKeyDictionary[click.Parameter, str] = WeakKeyDictionary()  # of sections of help
 
 
 class GivenPath(click.Path):
@@ -59,7 +61,8 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # takes an argument fr
 class VariadicCommand(click.Command):
     """Lets options that may be repeated take several values at once: --milestones 15 20 25.
 
-    late: adds options when they are first asked for, so that other commands need not import what they are made of.
+    Its help has a section for each title of `titled`. late: adds options when they are first asked for, so that other
+    commands need not import what they are made of.
     """
 
     def __init__(self, *args: Any, late: Callable[[click.Command], click.Command] | None = None, **more: Any) -> None:
@@ -72,6 +75,16 @@ class VariadicCommand(click.Command):
             late(self)
             self.params.reverse()  # a command, other than a function, has what is applied first before the rest
         return super().get_params(ctx)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(_TITLES.get(param, "Options"), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         known = self.get_params(ctx)
@@ -313,6 +326,18 @@ def all_of(command: Command, *options: Callable[[Command], Command]) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def titled(title: str, *options: Callable[[click.Command], click.Command]) -> Callable[[click.Command], click.Command]:
+    """Apply options so that the help of a VariadicCommand has them in a section of this title."""
+
+    def apply(command: click.Command) -> click.Command:
+        before = len(command.params)
+        command = all_of(command, *options)
+        _TITLES.update(dict.fromkeys(command.params[before:], title))
+        return command
+
+    return apply
 
 
 def plot_option(what: str) -> Callable[[Command], Command]:

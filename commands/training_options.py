@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import click
 
-from commands.options import BITS, THREADS, Command, Number, all_of, latents_option
+from commands.options import BITS, THREADS, Command, Number, all_of, latents_option, titled
 from training.options import (
     ALPHA,
     DRAWING_WEIGHTS,
@@ -50,190 +50,216 @@ SAMPLER = asdict(SamplerOptions())  # flags that say how images are drawn, with 
 MODELS = (*KINDS, "flow", "generator", CLASSIFIER, DECODER)  # that can be trained
 
 
-def training_options(command: Command) -> Command:
+def training_options(command: click.Command) -> click.Command:
     """What `train` alone takes."""
     return all_of(
         command,
-        click.option(
-            "--model",
-            type=click.Choice(MODELS),
-            help="What to train.",
+        titled(
+            "What is trained",
+            click.option(
+                "--recipe",
+                metavar="NAME|FILE",
+                help="Run all stages of a shipped model's recipe, or of a .toml, instead.",
+            ),
+            click.option(
+                "--model",
+                type=click.Choice(MODELS),
+                help="What to train.",
+            ),
+            click.option(
+                "--model-version",
+                type=click.Choice(VERSIONS),
+                help="Go on from this checkpoint.  [default: fresh weights]",
+            ),
+            click.option(
+                "--autoencoder",
+                type=click.Choice(KINDS),
+                help="Whose latents a flow learns; what a generator or a decoder learns from.  "
+                "[default: the shipped one]",
+            ),
+            click.option(
+                "--teacher-version",
+                type=click.Choice(VERSIONS),
+                default="main",
+                help="Version of the autoencoder and flow that a generator, or another decoder, learns from.",
+            ),
+            click.option(
+                "--classifier-version",
+                type=click.Choice(VERSIONS),
+                help="Version of the classifier from whose reading of each image, rather than from its label, a flow "
+                "learns classes.  [default: from the label]",
+            ),
+            click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
+            click.option(
+                "--promote/--no-promote",
+                default=None,
+                help="Make the result the main checkpoint, or not, without asking.",
+            ),
         ),
-        click.option(
-            "--model-version",
-            type=click.Choice(VERSIONS),
-            help="Go on from this checkpoint.  [default: fresh weights]",
+        titled(
+            "Data",
+            latents_option,
+            click.option(
+                "--sample-latents",
+                is_flag=True,
+                help="A flow learns draws from the vae's distributions rather than their means.",
+            ),
+            click.option(
+                "--shift",
+                type=click.IntRange(0, 27),
+                default=Options.shift,
+                help="Move training images at random, by up to so many pixels: those that an autoencoder or a "
+                "classifier learns, or by which a flow learns to classify.",
+            ),
+            click.option(
+                "--distort",
+                type=Number(0, 1),
+                default=Options.distort,
+                help="Turn the same images at random, by up to so many radians, and shear and scale them by as much.",
+            ),
         ),
-        click.option("--lr", type=Number(1e-8, 10), default=Options.lr, help="Learning rate."),
-        click.option(
-            "--total-epochs",
-            type=click.IntRange(1),
-            default=Options.total_epochs,
-            help="Passes over the training images.",
+        titled(
+            "Learning",
+            click.option(
+                "--total-epochs",
+                type=click.IntRange(1),
+                default=Options.total_epochs,
+                help="Passes over the training images.",
+            ),
+            click.option("--lr", type=Number(1e-8, 10), default=Options.lr, help="Learning rate."),
+            click.option(
+                "--milestones",
+                type=click.IntRange(1),
+                multiple=True,
+                metavar="EPOCH...",
+                help="Epochs at which the rate is multiplied by gamma; without any it falls to 0 along a cosine.",
+            ),
+            click.option(
+                "--gamma",
+                type=Number(1e-6, 1),
+                default=Options.gamma,
+                help="Factor of the rate at each of --milestones.",
+            ),
+            click.option(
+                "--optimizer",
+                type=click.Choice(get_args(Optimizer)),
+                default=Options.optimizer,
+                help="soap (arXiv 2409.11321) distils small networks in fewer epochs, at larger rates.",
+            ),
+            click.option(
+                "--clip",
+                type=Number(0, 1e6),
+                default=Options.clip,
+                help="Norm to which longer gradients are shortened; 0: none are.",
+            ),
+            click.option(
+                "--ema-decay",
+                type=Number(0, 0.99999),
+                default=Options.ema_decay,
+                help="Decay of the moving average of weights, which is what is saved.",
+            ),
+            click.option(
+                "--initial-share",
+                type=Number(0, 1),
+                default=Options.initial_share,
+                help="Share of the weights of --model-version in those that are saved.",
+            ),
+            click.option(
+                "--patience",
+                type=click.IntRange(0),
+                default=Options.patience,
+                help="Stop after so many epochs without a better validation loss, and keep the best; 0: never.",
+            ),
+            click.option(
+                "--quantize",
+                type=click.Choice(BITS),
+                help="Learn with weights rounded as export --quantize rounds them.  [default: not rounded]",
+            ),
         ),
-        click.option(
-            "--milestones",
-            type=click.IntRange(1),
-            multiple=True,
-            metavar="EPOCH...",
-            help="Epochs at which the rate is multiplied by gamma; without any it falls to 0 along a cosine.",
+        titled(
+            "Losses",
+            _weight(
+                "--alpha",
+                "Weight of KL against the reconstruction (vae).",
+                default=ALPHA,
+            ),
+            _weight(
+                "--class-weight",
+                "Weight of classification in the loss: by a small classifier of an autoencoder's latents, or by a "
+                "flow's denoising rule.",
+            ),
+            click.option(
+                "--pairs",
+                type=click.IntRange(1, 1000),
+                default=FlowObjective.pairs,
+                help="Pairs of time and noise by which a flow classifies.",
+            ),
+            _weight(
+                "--regression-weight",
+                "Weight of how far a generator's images are from those that the sampler draws from the same noise.",
+                default=GeneratorObjective.regression_weight,
+            ),
         ),
-        click.option(
-            "--gamma", type=Number(1e-6, 1), default=Options.gamma, help="Factor of the rate at each of --milestones."
+        titled(
+            "Losses of samples beside real images (finishing)",
+            _weight(
+                "--frechet-weight",
+                "Weight of the distance of samples to real images: finishing, of a generator, or of a flow's sampler "
+                "that --sampler, --steps, --weight, --guidance-start and --diffusion describe, and its decoder.",
+            ),
+            click.option(
+                "--frechet-spread",
+                type=Number(0.5, 2),
+                default=FlowObjective.frechet_spread,
+                help="Variance within a class that --frechet-weight aims at, over that of real images: other networks "
+                "than those of --judges see less of it.",
+            ),
+            _weight(
+                "--kernel-weight",
+                "Weight of the kernel discrepancy of such samples and real images, class by class: it drives apart "
+                "what is too much alike.",
+            ),
+            _weight(
+                "--reading-weight",
+                "Weight of how far such samples are from being read as their classes by a small classifier: the "
+                "clearer, the less like all real ones.",
+            ),
+            _weight(
+                "--detail-weight",
+                "Weight of the distance of what is fine in such samples, patterns of 4x4 pixels and grey levels, to "
+                "what is in real images: classifiers overlook it.",
+            ),
+            _weight(
+                "--adversarial-weight",
+                "Weight of a critic that tells such samples from real images.",
+            ),
+            click.option(
+                "--judges",
+                type=click.IntRange(1, 8),
+                default=FlowObjective.judges,
+                help="Networks of --frechet-weight, --kernel-weight and --reading-weight, and critics of "
+                "--adversarial-weight; the mean of each counts.",
+            ),
+            click.option(
+                "--judge-steps",
+                type=click.IntRange(0),
+                default=FlowObjective.judge_steps,
+                help="Steps for which those networks learn moved images, at a falling rate.  [default: 1500 of images "
+                "as they are, at one rate]",
+                show_default=False,
+            ),
         ),
-        click.option(
-            "--ema-decay",
-            type=Number(0, 0.99999),
-            default=Options.ema_decay,
-            help="Decay of the moving average of weights, which is what is saved.",
+        titled(
+            "Machine",
+            click.option("--threads", type=THREADS, help="Threads of torch.  [default: torch's own choice]"),
+            click.option(
+                "--precision",
+                type=click.Choice(get_args(Precision)),
+                default=Options.precision,
+                help="Of matrix products and convolutions in training; weights stay float32.",
+            ),
+            click.option("--compile", is_flag=True, help="Run the network and its losses through torch.compile."),
         ),
-        click.option(
-            "--initial-share",
-            type=Number(0, 1),
-            default=Options.initial_share,
-            help="Share of the weights of --model-version in those that are saved.",
-        ),
-        _weight(
-            "--alpha",
-            "Weight of KL against the reconstruction (vae).",
-            default=ALPHA,
-        ),
-        _weight(
-            "--class-weight",
-            "Weight of classification in the loss: by a small classifier of an autoencoder's latents, or by a "
-            "flow's denoising rule.",
-        ),
-        click.option(
-            "--autoencoder",
-            type=click.Choice(KINDS),
-            help="Whose latents a flow learns; what a generator or a decoder learns from.  [default: the shipped one]",
-        ),
-        click.option(
-            "--sample-latents",
-            is_flag=True,
-            help="A flow learns draws from the vae's distributions rather than their means.",
-        ),
-        click.option(
-            "--pairs",
-            type=click.IntRange(1, 1000),
-            default=FlowObjective.pairs,
-            help="Pairs of time and noise by which a flow classifies.",
-        ),
-        _weight(
-            "--frechet-weight",
-            "Weight of the distance of samples to real images: finishing, of a generator, or of a flow's sampler that "
-            "--sampler, --steps, --weight, --guidance-start and --diffusion describe, and its decoder.",
-        ),
-        click.option(
-            "--frechet-spread",
-            type=Number(0.5, 2),
-            default=FlowObjective.frechet_spread,
-            help="Variance within a class that --frechet-weight aims at, over that of real images: other networks than "
-            "those of --judges see less of it.",
-        ),
-        _weight(
-            "--kernel-weight",
-            "Weight of the kernel discrepancy of such samples and real images, class by class: it drives apart "
-            "what is too much alike.",
-        ),
-        _weight(
-            "--reading-weight",
-            "Weight of how far such samples are from being read as their classes by a small classifier: the clearer, "
-            "the less like all real ones.",
-        ),
-        _weight(
-            "--detail-weight",
-            "Weight of the distance of what is fine in such samples, patterns of 4x4 pixels and grey levels, to what "
-            "is in real images: classifiers overlook it.",
-        ),
-        _weight(
-            "--adversarial-weight",
-            "Weight of a critic that tells such samples from real images.",
-        ),
-        click.option(
-            "--judges",
-            type=click.IntRange(1, 8),
-            default=FlowObjective.judges,
-            help="Networks of --frechet-weight, --kernel-weight and --reading-weight, and critics of "
-            "--adversarial-weight; the mean of each counts.",
-        ),
-        click.option(
-            "--judge-steps",
-            type=click.IntRange(0),
-            default=FlowObjective.judge_steps,
-            help="Steps for which those networks learn moved images, at a falling rate.  [default: 1500 of images as "
-            "they are, at one rate]",
-            show_default=False,
-        ),
-        _weight(
-            "--regression-weight",
-            "Weight of how far a generator's images are from those that the sampler draws from the same noise.",
-            default=GeneratorObjective.regression_weight,
-        ),
-        click.option(
-            "--teacher-version",
-            type=click.Choice(VERSIONS),
-            default="main",
-            help="Version of the autoencoder and flow that a generator, or another decoder, learns from.",
-        ),
-        click.option(
-            "--classifier-version",
-            type=click.Choice(VERSIONS),
-            help="Version of the classifier from whose reading of each image, rather than from its label, a flow "
-            "learns classes.  [default: from the label]",
-        ),
-        latents_option,
-        click.option(
-            "--promote/--no-promote", default=None, help="Make the result the main checkpoint, or not, without asking."
-        ),
-        click.option(
-            "--optimizer",
-            type=click.Choice(get_args(Optimizer)),
-            default=Options.optimizer,
-            help="soap (arXiv 2409.11321) distils small networks in fewer epochs, at larger rates.",
-        ),
-        click.option(
-            "--precision",
-            type=click.Choice(get_args(Precision)),
-            default=Options.precision,
-            help="Of matrix products and convolutions in training; weights stay float32.",
-        ),
-        click.option("--compile", is_flag=True, help="Run the network and its losses through torch.compile."),
-        click.option(
-            "--quantize",
-            type=click.Choice(BITS),
-            help="Learn with weights rounded as export --quantize rounds them.  [default: not rounded]",
-        ),
-        click.option(
-            "--clip",
-            type=Number(0, 1e6),
-            default=Options.clip,
-            help="Norm to which longer gradients are shortened; 0: none are.",
-        ),
-        click.option(
-            "--shift",
-            type=click.IntRange(0, 27),
-            default=Options.shift,
-            help="Move training images at random, by up to so many pixels: those that an autoencoder or a classifier "
-            "learns, or by which a flow learns to classify.",
-        ),
-        click.option(
-            "--distort",
-            type=Number(0, 1),
-            default=Options.distort,
-            help="Turn the same images at random, by up to so many radians, and shear and scale them by as much.",
-        ),
-        click.option(
-            "--patience",
-            type=click.IntRange(0),
-            default=Options.patience,
-            help="Stop after so many epochs without a better validation loss, and keep the best; 0: never.",
-        ),
-        click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
-        click.option(
-            "--recipe", metavar="NAME|FILE", help="Run all stages of a shipped model's recipe, or of a .toml, instead."
-        ),
-        click.option("--threads", type=THREADS, help="Threads of torch.  [default: torch's own choice]"),
     )
 
 

@@ -249,3 +249,13 @@ def test_help_of_every_command_has_an_example(tmp_path):
     assert {"train", "evaluate", "bench"} <= set(cli.commands)
     for command in cli.commands:
         assert "Example:\n" in run(f"{command} --help", tmp_path).stdout
+
+
+def test_help_of_train_has_sections_and_no_flag_without_one(tmp_path):
+    text = run("train --help", tmp_path).stdout
+    titles = re.findall(r"^(\S.*):$", text, re.MULTILINE)
+    assert {"What is trained", "Data", "Learning", "Machine"} <= set(titles)
+    assert text[text.index("\nOptions:\n") :].count("\n  -") == 1  # --help
+    learning = text[text.index("Learning:") : text.index("Losses:")]
+    assert "--lr" in learning
+    assert text.count("\n  --lr ") == 1

@@ -6,6 +6,7 @@ import gc
 
 gc.disable()  # what modules make as they load, stays: to look for garbage among it takes a twentieth of a page's time
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def cli(ctx: click.Context) -> None:
 
 
 def _training_options(command: click.Command) -> click.Command:
-    from commands.training_options import SAMPLER, training_options
+    from commands.training_options import SAMPLER, machine_options, training_options
 
     solver = flags.solver_options(SAMPLER, "the solver's own")
     return flags.all_of(
@@ -42,7 +43,7 @@ def _training_options(command: click.Command) -> click.Command:
         training_options,
         flags.titled("Sampler, of a flow that is finished or of a teacher", solver),
         flags.titled("Data", flags.dataset_options, flags.data_options),
-        flags.titled("Machine", flags.device_option, flags.seed_option),
+        flags.titled("Machine", flags.device_option, machine_options, flags.seed_option),
     )
 
 
@@ -248,7 +249,7 @@ def test_reconstruction(**given: Any) -> None:
 def evaluate(**given: Any) -> None:
     """Judge samples against test images.
 
-    Two networks that have learnt the real ones look at both.
+    Two networks that have learnt the training images look at both.
 
     \b
     Example:
@@ -260,7 +261,7 @@ def evaluate(**given: Any) -> None:
 
     choice = Choice.from_flags(given)
     settings = {key: given.pop(key) for key in flags.SAMPLING}
-    extent = Extent(**{key: given.pop(key) for key in Extent.__annotations__})
+    extent = Extent(**{key: given.pop(key) for key in (field.name for field in fields(Extent))})
     click.echo(judge(choice, settings=settings, extent=extent, **given))
 
 
@@ -271,7 +272,7 @@ def evaluate(**given: Any) -> None:
 def info(names: tuple[str, ...], plot: Path | None, as_json: bool) -> None:
     """List the shipped bundles, or describe one.
 
-    NAMEs, or paths, say of which; of one it says more. Hashes are verified.
+    With NAMEs or paths only those; a single one in detail. Hashes are verified.
 
     \b
     Example:

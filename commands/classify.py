@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -18,7 +19,7 @@ from runtime.bayes import Rule
 from runtime.datasets import Invert
 from runtime.errors import DataError
 
-UNLIKE = " (unlike the training data)"
+UNLIKE, SEVERAL = "unlike the training data", "several characters, read as one?"
 
 
 def classify(choice: Choice, files: Sequence[Path], top: int, rule: Rule | None, invert: Invert, as_json: bool) -> str:
@@ -26,14 +27,14 @@ def classify(choice: Choice, files: Sequence[Path], top: int, rule: Rule | None,
 
     Raises DataError for files that can't be read, once what was found of the others is printed.
     """
-    read, inputs, refused = [], [], []
+    model = opened(choice)
+    read, refused = [], []
     for path in files:
         try:
-            inputs.append(pictures.read_picture(path, invert, choice.dataset.framing))
-            read.append(path)
+            read.append(_Picture(path, *pictures.examine(path, invert, choice.dataset.framing)))
         except DataError as error:
             refused.append(str(error))
-    said = _classified(opened(choice), read, np.stack(inputs), top, rule, as_json) if read else ""
+    said = _classified(model, read, top, rule, as_json) if read else ""
     if refused:
         if read:
             click.echo(said)
@@ -41,10 +42,17 @@ def classify(choice: Choice, files: Sequence[Path], top: int, rule: Rule | None,
     return said
 
 
-def _classified(
-    model: Model, files: Sequence[Path], inputs: NDArray[np.uint8], top: int, rule: Rule | None, as_json: bool
-) -> str:
-    """What is said of images (N, 28, 28), of these files."""
+class _Picture(NamedTuple):
+    """A file, what is read of it, and whether it seems to show several characters."""
+
+    path: Path
+    image: NDArray[np.uint8]
+    several: bool
+
+
+def _classified(model: Model, read: Sequence[_Picture], top: int, rule: Rule | None, as_json: bool) -> str:
+    """What is said of pictures."""
+    inputs = np.stack([picture.image for picture in read])
     started = time.perf_counter()
     posterior = model.classify(inputs, rule=rule)
     seconds = time.perf_counter() - started
@@ -52,21 +60,22 @@ def _classified(
     unlike = model.is_unlike_training(density)
     best = np.argsort(-posterior, axis=1, kind="stable")[:, :top]
     if not as_json:
-        return "\n".join(
-            f"{path}: "
-            + ", ".join(f"{model.classes[label]} {row[label]:.1%}" for label in order)
-            + (UNLIKE if strange else "")
-            for path, row, order, strange in zip(files, posterior, best, unlike, strict=True)
-        )
+        lines = []
+        for picture, row, order, strange in zip(read, posterior, best, unlike, strict=True):
+            classes = ", ".join(f"{model.classes[label]} {row[label]:.1%}" for label in order)
+            doubts = [text for text, there in ((UNLIKE, strange), (SEVERAL, picture.several)) if there]
+            lines.append(f"{picture.path}: {classes}" + (f" ({'; '.join(doubts)})" if doubts else ""))
+        return "\n".join(lines)
     results = [
         {
-            "file": str(path),
+            "file": str(picture.path),
             "class": model.classes[order[0]],
             "probabilities": {name: float(p) for name, p in zip(model.classes, row, strict=True)},
             "log_density": float(nats),
             "unlike_training_data": bool(strange),
+            "several_characters": picture.several,
         }
-        for path, row, order, nats, strange in zip(files, posterior, best, density, unlike, strict=True)
+        for picture, row, order, nats, strange in zip(read, posterior, best, density, unlike, strict=True)
     ]
     versions = {
         "bundle": model.bundle.name,

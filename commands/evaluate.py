@@ -162,7 +162,8 @@ def _summary(runs: Sequence[Figures], judge: Judge | None) -> dict[str, Any]:
 
 
 def _table(result: Mapping[str, Any]) -> list[str]:
-    lines = []
+    seeds = f"{result['seeds']} seed" + "s" * (result["seeds"] > 1)
+    lines = [f"samples beside {result['samples']:,} images of {result['part']}, {seeds}"]
     for which in filter(result.get, WHICH):
         judged = result[which]
         lines.append(f"{which} evaluator, which reads {judged['accuracy']:.4f} of the real images right")

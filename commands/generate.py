@@ -88,7 +88,7 @@ def _label_indices(texts: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
     by_name = {name: index for index, name in enumerate(classes)}
     lowered = {name.lower(): index for index, name in reversed(list(enumerate(classes)))}
     indices = {str(index): index for index in range(len(classes))}
-    found, swapped = [], []
+    found, swapped, counted = [], [], []
     for name in chain(*(names_in(text, lowered) for text in texts)):
         index = by_name.get(name, indices.get(name, lowered.get(name.lower())))
         if index is None:
@@ -98,8 +98,12 @@ def _label_indices(texts: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
                 f"--labels: {name!r} is no class; there are {', '.join(classes)}, or 0 to {len(classes) - 1}.{hint}"
             )
         found.append(index)
+        if name not in by_name and name.isdecimal() and set(name) <= by_name.keys():
+            counted.append(f"{name} is {classes[index]}")
         if len(name) == 1 and name.swapcase() == classes[index] != name:
             swapped.append(f"{name} by {classes[index]}")
+    if counted:
+        note(f"classes by their index: {', '.join(dict.fromkeys(counted))}")
     if swapped:
         note(
             f"letters without a class of their own, each by that of the other case: {', '.join(dict.fromkeys(swapped))}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import click
 
 import runtime
 from commands import plots
@@ -13,6 +15,7 @@ from commands.models import bundle_called, bundle_names, bundle_path
 from commands.progress import note
 from evaluation import benchmark
 from evaluation.evaluator import WHICH
+from runtime import places
 from runtime.manifests import GENERATE
 from runtime.sessions import available_providers
 
@@ -22,38 +25,51 @@ SHOWN = ("fidelity", "frechet_multiple", "recall", "coverage", "accuracy")  # of
 def info(names: Sequence[str], plot: Path | None, as_json: bool) -> str:
     """All shipped bundles in short, or those of these names or paths, one in detail; lines or one JSON object.
 
-    plot: a file for their measured quality against size and cost.
+    plot: a file for their measured quality against size and cost. Raises BundleError for named ones that can't be read,
+    once what is known of the others is printed.
     """
-    read = list(map(bundle_called, names)) or list(_readable(bundle_names()))
-    if plot is not None:
+    read, refused = _read(names or bundle_names())
+    if not names:
+        for why in refused:
+            note(why)
+        refused = []
+    if plot is not None and read:
         plots.require_matplotlib()
         plots.draw_ladder([_facts(bundle, detailed=True) for bundle in read], plot)
     found = [_facts(bundle, detailed=bool(names)) for bundle in read]
     versions = benchmark.machine()["versions"]
     providers = available_providers()
     if as_json:
-        return json.dumps({"bundles": found, "versions": versions, "providers": providers})
-    lines = _lines(found[0]) if len(names) == 1 else _table(found)
-    in_words = ", ".join(f"{package} {version}" for package, version in versions.items())
-    return "\n".join([*lines, f"versions: {in_words}", f"execution providers: {', '.join(providers)}"])
+        said = json.dumps({"bundles": found, "versions": versions, "providers": providers})
+    else:
+        lines = _lines(found[0]) if found and len(names) == 1 else _table(found)
+        in_words = ", ".join(f"{package} {version}" for package, version in versions.items())
+        said = "\n".join([*lines, f"versions: {in_words}", f"execution providers: {', '.join(providers)}"])
+    if refused:
+        if read:
+            click.echo(said)
+        raise runtime.BundleError("; ".join(refused))
+    return said
 
 
-def _readable(names: Sequence[str]) -> Iterator[runtime.Bundle]:
-    """Those bundles that can be read; of the others a line says why not."""
+def _read(names: Sequence[str]) -> tuple[list[runtime.Bundle], list[str]]:
+    """Those bundles that can be read, and of the others why not."""
+    read, refused = [], []
     for name in names:
         try:
-            yield bundle_called(name)
+            read.append(bundle_called(name))
         except runtime.BundleError as error:
-            note(str(error))
+            refused.append(str(error))
+    return read, refused
 
 
 def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:
     """What a bundle says of itself. Reading it has verified its hashes."""
-    manifest, named = bundle.manifest, bundle_path(bundle.name)
+    manifest = bundle.manifest
     facts = {
         "name": bundle.name,
         "path": str(bundle.path),
-        "found_by_name": named is not None and named.resolve() == bundle.path.resolve(),
+        "shipped": bundle.path.resolve().parent == places.SHIPPED,
         "dataset": manifest["dataset"]["key"],
         "classes": len(bundle.classes),
         "autoencoder": manifest.get("autoencoder"),
@@ -92,7 +108,7 @@ def _table(found: Sequence[Mapping[str, Any]]) -> list[str]:
     head = ["", "classes", "parameters", "KB", "stored in", *(figure.replace("_", " ") for figure in SHOWN)]
     rows = [
         [
-            f"{facts['name']}:",
+            f"{facts['name'] if facts['path'] == str(bundle_path(facts['name'])) else facts['path']}:",
             str(facts["classes"]),
             f"{facts['parameters']:,}",
             f"{facts['bytes'] / 1024:,.0f}",
@@ -104,7 +120,7 @@ def _table(found: Sequence[Mapping[str, Any]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return [
         *("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in [head, *rows]),
-        "Hashes verified. Figures are of test images, by the first evaluator; `info NAME` says more of one.",
+        "Hashes verified. Figures are of test images, by the first evaluator; `info` says more of a single one.",
     ]
 
 

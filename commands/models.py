@@ -189,7 +189,8 @@ def _check_there(choice: Choice, kind: str, flow_needed: bool, bundle: runtime.B
     alike = [each for each in DATASETS.values() if each.name == choice.dataset.name]
     own = {replace(each, size=size).model_name for each in alike for size in SIZES}
     there = ", ".join(name for name in bundle_names() if name in own) or "none"
-    raise runtime.BundleError(f"{said}, nor a bundle {model}: those of {choice.dataset.name} are {there}")
+    known = f"of {choice.dataset.name} there are {there}"
+    raise runtime.BundleError(f"there is no bundle {model} ({known}), nor a checkpoint {missing[0]} to export")
 
 
 def _providers(device: str) -> tuple[str, ...]:

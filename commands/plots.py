@@ -65,7 +65,7 @@ def draw_throughput(result: Mapping[str, Any], path: Path) -> None:
 def draw_ladder(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Quality against size and cost of the bundles that `info` describes in detail, and of the reference.
 
-    Those that don't lie where their name is looked for, as ones that do not ship, have hollow markers.
+    Those that do not ship have hollow markers, through which no line goes.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -76,11 +76,12 @@ def draw_ladder(found: Sequence[Mapping[str, Any]], path: Path) -> None:
         for axes, (cost, unit) in zip(row, COSTS.items(), strict=True):
             for index, dataset in enumerate(sorted({facts["dataset"] for facts in found})):
                 rungs = [facts for facts in found if facts["dataset"] == dataset]
-                points = sorted(_points(rungs, cost, figure_name, use))
+                shipped = [facts for facts in rungs if facts["shipped"]]
+                points = sorted(_points(shipped, cost, figure_name, use))
                 axes.plot([x for x, _ in points], [y for _, y in points], "-", color=f"C{index}", label=dataset)
                 for size, marker in MARKERS.items():
                     for fill in ("full", "none"):
-                        alike = [f for f in rungs if _size(f) == size and f["found_by_name"] == (fill == "full")]
+                        alike = [f for f in rungs if _size(f) == size and f["shipped"] == (fill == "full")]
                         points = _points(alike, cost, figure_name, use)
                         style = {"marker": marker, "fillstyle": fill, "linestyle": "", "color": f"C{index}"}
                         axes.plot([x for x, _ in points], [y for _, y in points], **style)

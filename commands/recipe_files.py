@@ -151,7 +151,8 @@ def _check_stage(models: tuple[str, ...], going_on: bool, found: Mapping[str, An
 
 def _stage(models: tuple[str, ...]) -> dict[str, Convert]:
     """What converts the flags of `train` that one of these models takes, and the table of its sampler's."""
-    known = _flags(training.training_options) | _flags(flags.batch_size_option) | _flags(flags.seed_option)
+    of_training = (training.training_options, training.machine_options, flags.batch_size_option, flags.seed_option)
+    known = {name: convert for options in of_training for name, convert in _flags(options).items()}
     sampler = _taken(models, _flags(flags.solver_options(training.SAMPLER)))
     found = {key: convert for key, convert in _taken(models, known).items() if key not in DECIDED}
     return {**found, "sampler": _table(sampler)} if sampler else found

@@ -88,11 +88,11 @@ def _lines(result: dict[str, Any]) -> list[str]:
         f"least accurate classes: {hardest}",
         f"most frequent mistakes: {mistakes or 'none'}",
         f"log p(z) {likelihood['nats']:.2f} nats, {likelihood['bits_per_dimension']:.3f} bits a dimension, "
-        f"on {likelihood['images']} images, of which {likelihood['unlike_training_data']:.1%} are held for unlike "
+        f"on {likelihood['images']} images, of which {likelihood['unlike_training_data']:.1%} are said to be unlike "
         "the training data",
         *(
             f"told from {name} by log p(z) with an area under the ROC curve of {told['area_under_curve']:.4f}; "
-            f"{told['flagged']:.1%} of {name} are held for unlike the training data"
+            f"{told['flagged']:.1%} of {name} are said to be unlike the training data"
             for name, told in result.get("separation", {}).items()
         ),
         f"autoencoder: {losses}",

@@ -51,7 +51,7 @@ MODELS = (*KINDS, "flow", "generator", CLASSIFIER, DECODER)  # that can be train
 
 
 def training_options(command: click.Command) -> click.Command:
-    """What `train` alone takes."""
+    """What `train` alone takes, but for its machine_options."""
     return all_of(
         command,
         titled(
@@ -249,17 +249,21 @@ def training_options(command: click.Command) -> click.Command:
                 show_default=False,
             ),
         ),
-        titled(
-            "Machine",
-            click.option("--threads", type=THREADS, help="Threads of torch.  [default: torch's own choice]"),
-            click.option(
-                "--precision",
-                type=click.Choice(get_args(Precision)),
-                default=Options.precision,
-                help="Of matrix products and convolutions in training; weights stay float32.",
-            ),
-            click.option("--compile", is_flag=True, help="Run the network and its losses through torch.compile."),
+    )
+
+
+def machine_options(command: click.Command) -> click.Command:
+    """What `train` alone takes of how its machine is used."""
+    return all_of(
+        command,
+        click.option("--threads", type=THREADS, help="Threads of torch.  [default: torch's own choice]"),
+        click.option(
+            "--precision",
+            type=click.Choice(get_args(Precision)),
+            default=Options.precision,
+            help="Of matrix products and convolutions in training; weights stay float32.",
         ),
+        click.option("--compile", is_flag=True, help="Run the network and its losses through torch.compile."),
     )
 
 

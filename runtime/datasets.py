@@ -35,7 +35,7 @@ class Framing:
 
     longest: pixels of the longer side of what is drawn; by_mass: centred by its mass, or else by its outline;
     ground: what is fainter than this share of the strongest stroke is no part of it; alone: it is one character, and
-    several in a row are too many.
+    several are worth a warning.
     """
 
     longest: int

@@ -7,26 +7,25 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .datasets import IMAGE_SIZE, Framing
-from .errors import DataError
 
 _LEAST_CONTRAST = 24  # grey levels of 255 by which something drawn differs from its ground
 _MOST_GROUND = 0.5  # of the strongest stroke
 _FAR, _FITS = 6.0, 3  # times the median distance: four standard deviations of noise; fits of the ground's plane
 _LARGEST = 560  # pixels a side of what is looked at: a mean over many of a photograph's has less noise
 _FEW = 112  # pixels a side of what is drawn, from which on no more are wanted
-_WIDE = 1.4  # times its height: characters with a gap between two parts of them are hardly ever wider
-_PART, _BLANK = 1 / 6, 0.01  # of all ink, at least; of a column's most ink, at most
+_LONG = 1.4  # times the shorter side: single characters with a gap between two parts are hardly ever longer
+_PART, _BLANK = 1 / 4, 0.01  # of all ink, at least; of a column's most ink, at most
 _INSIDE = 0.998  # of all ink, from the first row to the last and from the first column to the last of what is drawn
 
 
-def framed(picture: Image.Image, dark_on_light: bool, framing: Framing) -> NDArray[np.uint8]:
+def framed(picture: Image.Image, dark_on_light: bool, framing: Framing) -> tuple[NDArray[np.uint8], bool]:
     """What is drawn in a grey picture as uint8 (28, 28), black to white; empty where there is no contrast.
 
-    Raises DataError, which does not name the file, for several characters where there is to be one.
+    And whether it looks like several characters where there is to be one.
     """
     ink = _ink_of(picture, dark_on_light, framing)
     if ink is None:
-        return np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+        return np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8), False
     ink = ink[_place(ink)]
     drawn = Image.fromarray((255 * ink).round().astype(np.uint8))
     scale = framing.longest / max(drawn.size)
@@ -34,19 +33,18 @@ def framed(picture: Image.Image, dark_on_light: bool, framing: Framing) -> NDArr
     small = np.asarray(drawn.resize((width, height), Image.Resampling.LANCZOS), np.float64)
     image = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     if not small.any():  # specks alone are gone at this size
-        return image
-    if framing.alone and _are_several(ink):
-        raise DataError("shows several things beside each other: cut them apart")
+        return image, False
     small *= 255 / small.max()  # thin strokes have become faint
     top, left = (_start(small.sum(axis), framing.by_mass) for axis in (1, 0))
     image[top : top + height, left : left + width] = small.round()
-    return image
+    return image, framing.alone and _are_several(ink)
 
 
 def _are_several(ink: NDArray[np.float64]) -> bool:
-    """Whether what is drawn, (H, W) without its surroundings, looks like characters in a row, or in rows."""
+    """Whether what is drawn, (H, W) without its surroundings, looks like several characters with gaps between."""
     height, width = ink.shape
-    return _is_parted(ink.sum(0)) and (width > _WIDE * height or _is_parted(ink.sum(1)))
+    beside, below = _is_parted(ink.sum(0)), _is_parted(ink.sum(1))
+    return (beside and below) or (beside and width > _LONG * height) or (below and height > _LONG * width)
 
 
 def _is_parted(ink: NDArray[np.float64]) -> bool:

@@ -21,26 +21,35 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # those that pil
 OVERSHOT = 1.5  # up to which floats are of 0 to 1, as interpolation leaves them
 
 
+class SeveralCharactersWarning(UserWarning):
+    """A picture of which one character was to be read seems to show several."""
+
+
 def read_picture(path: Path | str, invert: Invert = "auto", framing: Framing | None = None) -> Images:
     """Read an image file of any size as uint8 (28, 28), light on dark.
 
     One of 28x28 pixels is only made grey, and perhaps inverted. Of others, what is drawn is cut out, its contrast
     stretched, and placed as `framing` says; without that they are squared with their border's shade and scaled down.
     "auto" inverts pictures whose border is lighter than mid-grey, as ink on paper is. Raises DataError, which names the
-    file, where it is no picture, nothing is drawn in it, or several characters in a row are; ValueError for another
-    `invert`.
+    file, where it is no picture or nothing is drawn in it, and ValueError for another `invert`. Warns with
+    SeveralCharactersWarning where it seems to show several characters, with gaps between: they are read as one.
     """
+    image, several = examine(path, invert, framing)
+    if several:
+        warnings.warn(f"{path} seems to show several characters: they are read as one", SeveralCharactersWarning, 2)
+    return image
+
+
+def examine(path: Path | str, invert: Invert = "auto", framing: Framing | None = None) -> tuple[Images, bool]:
+    """What read_picture reads, and whether it seems to show several characters, with gaps between."""
     if invert not in get_args(Invert):
         raise ValueError(f"invert is one of {', '.join(get_args(Invert))}, not {invert!r}")
-    picture = _open(Path(path))
+    picture, several = _open(Path(path)), False
     grey = np.asarray(picture, np.uint8)
     border = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
     inverted = invert == "yes" or (invert == "auto" and border > 127)
     if framing is not None and picture.size != (IMAGE_SIZE, IMAGE_SIZE):
-        try:
-            found = framed(picture, inverted, framing)
-        except DataError as error:
-            raise DataError(f"{path} {error}") from error
+        found, several = framed(picture, inverted, framing)
         is_empty = not found.any()
     else:
         pixels = np.array(_squared(picture, round(border)), np.uint8)
@@ -48,7 +57,7 @@ def read_picture(path: Path | str, invert: Invert = "auto", framing: Framing | N
         is_empty = found.min() == found.max()
     if is_empty:
         raise DataError(f"{path} has nothing drawn in it, or too faintly")
-    return found
+    return found, several
 
 
 def _squared(picture: Image.Image, border: int) -> Image.Image:

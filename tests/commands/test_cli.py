@@ -149,7 +149,8 @@ def test_evaluate_judges_samples_beside_real_images(tmp_path, root):
 
 def test_evaluate_judges_as_many_samples_as_are_asked_for(tmp_path, root):
     command = f"evaluate --size nano --root {root} --seeds 1"
-    assert json.loads(run(f"{command} --num 60 --json", tmp_path).stdout)["samples"] == 60
+    assert json.loads(run(f"{command} --num 100 --json", tmp_path).stdout)["samples"] == 100
+    assert "100 images of test" in run(f"{command} --num 100", tmp_path).stdout
     assert "more than the" in error_line(run(f"{command} --num 1000000", tmp_path, status=2))
 
 

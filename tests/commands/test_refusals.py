@@ -39,7 +39,7 @@ WRONG = [
     "generate --labels ,",
     "evaluate --record --weight 3",
     "evaluate --record --num 100",
-    "evaluate --num 5",
+    "evaluate --num 99",
     "generate --output page.gif",
     "generate --height 1000 --width 1000 --scale 10",
     "generate --device cuda",

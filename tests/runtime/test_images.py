@@ -136,16 +136,20 @@ def test_specks_that_are_too_small_are_nothing(tmp_path, framing):
         pictures.read_picture(save(specks, tmp_path / "a.png"), framing=framing)
 
 
-def test_characters_in_a_row_are_refused_and_one_with_a_gap_is_not(tmp_path):
-    digits = runtime.load("MNIST").generate([3, 1, 4, 1])
-    for grid in ((1, 2), (1, 3), (2, 2)):
+def test_several_characters_are_worth_a_warning_and_one_with_a_gap_is_not(tmp_path):
+    digits, framing = runtime.load("MNIST").generate([3, 1, 4, 1]), find("MNIST").framing
+    for grid in ((1, 2), (1, 3), (2, 2), (2, 1), (3, 1)):
         row = save(pages.page(digits[: grid[0] * grid[1]], *grid, 1.0), tmp_path / "a.png")
-        with pytest.raises(DataError, match=r"a\.png shows several"):
-            pictures.read_picture(row, framing=find("MNIST").framing)
-        assert pictures.read_picture(row, framing=find("FashionMNIST").framing).any()
+        with pytest.warns(pictures.SeveralCharactersWarning, match=r"a\.png seems to show several"):
+            image = pictures.read_picture(row, framing=framing)
+        np.testing.assert_array_equal(pictures.examine(row, framing=framing)[0], image)
+        assert not pictures.examine(row, framing=find("FashionMNIST").framing)[1]
     one = pages.page(digits[:1], 1, 1, 1.0)
     one[:, 42:44] = 0
-    assert pictures.read_picture(save(one, tmp_path / "a.png"), framing=find("MNIST").framing).any()
+    letter_i = np.zeros((120, 60), np.uint8)
+    letter_i[20:32, 24:36] = letter_i[44:100, 26:34] = 255
+    for image, known in ((one, "MNIST"), (letter_i, "EMNIST")):
+        assert not pictures.examine(save(image, tmp_path / "a.png"), framing=find(known).framing)[1]
 
 
 def test_what_is_small_in_a_large_picture_is_seen_as_well(tmp_path):

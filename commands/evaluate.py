@@ -189,8 +189,9 @@ def _command(choice: Choice, extent: Extent) -> str:
     dataset = choice.dataset
     split = f" --split {dataset.split}" if dataset.split else ""
     size = f" --size {dataset.size}" if dataset.size != "base" else ""
-    of_model = (
-        f"--dataset {dataset.name}{split}{size}" if choice.bundle is None else f"--bundle {choice.bundle.path.name}"
-    )
+    of_model = f"--dataset {dataset.name}{split}{size}"
+    if choice.bundle is not None:
+        path = choice.bundle.path
+        of_model = f"--bundle {path.name if path.is_absolute() else path}"  # no folders of this machine
     networks = " --train-networks" if extent.train_networks else ""
     return f"python cli.py evaluate {of_model} --part {extent.part} --seeds {extent.seeds}{networks}"

@@ -15,6 +15,7 @@ from PIL import Image
 from cli import cli
 from runtime import bundle as bundles
 from runtime import manifests
+from runtime.places import SHIPPED
 from tests.command_line import PROJECT, error_line, heeding, picture, run
 
 
@@ -98,7 +99,9 @@ def test_test_measures_calibration_likelihood_and_strangers(tmp_path, root):
 
 
 def test_confusions_are_drawn(tmp_path, root):
-    assert "most frequent mistakes" in run(f"test --root {root} --confusion confusion.png", tmp_path).stdout
+    said = run(f"test --root {root} --confusion confusion.png", tmp_path).stdout
+    assert "most frequent mistakes" in said
+    assert len(re.findall(r"least accurate classes: .*", said)[0].split(", ")) == 5
     width, height = picture(tmp_path / "confusion.png")[0]
     assert width == height > 200
 
@@ -260,3 +263,28 @@ def test_help_of_train_has_sections_and_no_flag_without_one(tmp_path):
     learning = text[text.index("Learning:") : text.index("Losses:")]
     assert "--lr" in learning
     assert text.count("\n  --lr ") == 1
+
+
+def test_info_tells_of_the_bundles_it_can_read_and_names_the_others(tmp_path):
+    shutil.copytree(SHIPPED / "MNIST-nano", tmp_path / "mine")
+    result = run("info MNIST-nano ./mine nowhere", tmp_path, status=1)
+    rows = [line.split(":")[0] for line in result.stdout.splitlines()[1:3]]
+    assert rows == ["MNIST-nano", "mine"]
+    assert "nowhere" in result.stderr
+    found = json.loads(run("info MNIST-nano mine --json", tmp_path).stdout)["bundles"]
+    assert [each["shipped"] for each in found] == [True, False]
+
+
+def test_classify_says_where_there_seem_to_be_several_characters(tmp_path):
+    run("generate --labels 3 --height 1 --width 1 --output one.png", tmp_path)
+    run("generate --labels 3 1 4 --height 1 --width 3 --output row.png", tmp_path)
+    lines = run("classify one.png row.png", tmp_path).stdout.splitlines()
+    assert ["several characters" in line for line in lines] == [False, True]
+    found = json.loads(run("classify one.png row.png --json", tmp_path).stdout)["images"]
+    assert [each["several_characters"] for each in found] == [False, True]
+
+
+def test_an_index_that_could_be_characters_is_told(tmp_path):
+    said = run("generate --dataset EMNIST --labels 12 A --num 2 --output a.npz", tmp_path).stderr
+    assert "12 is C" in said
+    assert "classes by" not in run("generate --labels 1 2 --num 2 --output a.npz", tmp_path).stderr

@@ -1,12 +1,16 @@
 import json
+from pathlib import Path
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 
+import commands.evaluate
 from commands.evaluate import Extent, evaluate
 from commands.models import Choice
 from evaluation import trained
-from runtime.datasets import find
+from runtime.datasets import LabelledImages, find
+from runtime.places import SHIPPED
 
 
 def test_networks_learn_real_images_with_the_seeds_of_samples(root, monkeypatch):
@@ -21,3 +25,12 @@ def test_networks_learn_real_images_with_the_seeds_of_samples(root, monkeypatch)
     assert found["real"]["two_sample_accuracy"] == pytest.approx(0.55)
     assert found["mean"]["train_on_samples"] == pytest.approx(0.92)
     assert found["real"]["train_on_samples"] == pytest.approx(0.98)
+
+
+def test_fewer_images_are_evenly_spread_and_a_recorded_command_runs_again():
+    data = LabelledImages(np.zeros((10, 28, 28), np.uint8), np.arange(10))
+    assert commands.evaluate._some(data, 4, "test").labels.tolist() == [0, 3, 6, 9]
+    extent = Extent("test", 2, num=None, train_networks=False, nearest=None, record=True)
+    for path, named in ((SHIPPED / "MNIST", "MNIST"), (Path("rungs/small"), "rungs/small")):
+        bundle = Mock(path=path)
+        assert f"--bundle {named} --part" in commands.evaluate._command(Choice(find("MNIST"), bundle=bundle), extent)

@@ -63,7 +63,8 @@ def train(ctx: click.Context, /, **given: Any) -> None:
     Example:
       python cli.py train --model vae --total-epochs 20 --dim1 32 --n_layers 3
       python cli.py encode-dataset --model vae --model-version dev
-      python cli.py train --model flow --autoencoder vae --batch-size 512
+      python cli.py train --model flow --autoencoder vae --total-epochs 300 --batch-size 512 --lr 4e-3
+      python cli.py train --recipe MNIST-tiny
     """
     _require_training()
     from commands.recipe import run_recipe

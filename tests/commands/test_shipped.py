@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import runtime
 from commands import recipe_files
 from commands.training_options import SAMPLER
 from export.sources import before
@@ -131,6 +132,7 @@ def test_the_pictures_are_of_what_ships():
 
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+RUNGS = Path(__file__).parents[2] / "docs" / "rungs"
 
 
 def _rows(title):
@@ -203,3 +205,13 @@ def test_readme_has_what_the_second_evaluator_finds():
         found = bundles.read(name).manifest["measured"]["second"]
         wanted = [_rounded(found[each], 1 if each == "frechet_multiple" else 3) for each in names]
         assert [row[column].split()[0] for row in rows] == wanted
+
+
+@pytest.mark.parametrize("path", sorted(RUNGS.glob("*")), ids=lambda path: path.name)
+def test_a_rung_that_does_not_ship_draws_and_is_told_of(path):
+    model = runtime.load(path)
+    assert model.generate([0]).max() > 127
+    manifest = model.bundle.manifest
+    assert f"{manifest['parameters']:,}" in README
+    assert f"{100 * manifest['measured']['coverage']:.0f} %" in README
+    assert f"--bundle docs/rungs/{path.name} " in manifest["measured"]["command"]

@@ -31,7 +31,7 @@ def check_images(images: ArrayLike) -> NDArray[Any]:
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise ValueError(f"images are uint8 or floats in [0, 1], not {array.dtype}")
     if array.dtype.kind == "f" and array.size and not (array.min() >= 0 and array.max() <= 1):
-        raise ValueError("float images lie in [0, 1] and hold no NaN")
+        raise ValueError("float images lie in [0, 1] and hold no NaN; for 0 to 255 give uint8")
     return array
 
 

@@ -17,7 +17,7 @@ from commands.models import Choice, opened, require_training
 from commands.options import checked_way
 from commands.process import not_lost
 from commands.progress import track
-from evaluation.accuracy import measure_accuracy
+from evaluation.accuracy import evenly_spread, measure_accuracy
 from evaluation.evaluator import WHICH, Evaluator, shipped
 from evaluation.pictures import draw_nearest
 from evaluation.samples import FIGURES, Judge, Memorisation
@@ -102,7 +102,7 @@ def _some(images: LabelledImages, num: int, part: Part) -> LabelledImages:
     there = len(images.images)
     if num > there:
         raise click.UsageError(f"--num {num:,} is more than the {there:,} images of {part}.")
-    rows = np.linspace(0, there - 1, num).round().astype(int)
+    rows = evenly_spread(there, num)
     return LabelledImages(images.images[rows], images.labels[rows])
 
 

@@ -98,9 +98,14 @@ def measure_separation(
     return found
 
 
+def evenly_spread(there: int, wanted: int) -> NDArray[np.int64]:
+    """The rows (wanted,) of so many that are there, from the first to the last."""
+    return np.linspace(0, there - 1, wanted).round().astype(np.int64)
+
+
 def _densities(model: Model, images: NDArray[np.uint8], track: Tracker) -> NDArray[np.float32]:
     """Log p(z) of LIKELIHOOD_IMAGES evenly spread images, or of all where there are fewer."""
-    chosen = images[np.linspace(0, len(images) - 1, min(LIKELIHOOD_IMAGES, len(images))).round().astype(int)]
+    chosen = images[evenly_spread(len(images), min(LIKELIHOOD_IMAGES, len(images)))]
     return np.concatenate([model.log_density(part) for part in _batches(chosen, 50, "log p(z), batches", track)])
 
 

@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from commands import command_options as own
 from commands import options as flags
 from commands import process
+from commands.click_extras import GivenPath, VariadicCommand, all_of, titled
 from runtime import __version__
 
 gc.freeze()
@@ -38,17 +39,17 @@ def _training_options(command: click.Command) -> click.Command:
     from commands.training_options import SAMPLER, machine_options, training_options
 
     solver = flags.solver_options(SAMPLER, "the solver's own")
-    return flags.all_of(
+    return all_of(
         command,
         training_options,
-        flags.titled("Sampler, of a flow that is finished or of a teacher", solver),
-        flags.titled("Data", flags.dataset_options, flags.data_options),
-        flags.titled("Machine", flags.device_option, machine_options, flags.seed_option),
+        titled("Sampler, of a flow that is finished or of a teacher", solver),
+        titled("Data", flags.dataset_options, flags.data_options),
+        titled("Machine", flags.device_option, machine_options, flags.seed_option),
     )
 
 
 @cli.command(
-    cls=flags.VariadicCommand,
+    cls=VariadicCommand,
     late=_training_options,
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
@@ -131,7 +132,7 @@ def export(**given: Any) -> None:
     click.echo(export_one(Choice.from_flags(given), given["output"], settings, given["quantize"]))
 
 
-@cli.command(cls=flags.VariadicCommand)
+@cli.command(cls=VariadicCommand)
 @flags.dataset_options
 @flags.bundle_option
 @flags.model_options
@@ -166,7 +167,7 @@ def generate(ctx: click.Context, /, **given: Any) -> None:
 
 
 @cli.command()
-@click.argument("files", nargs=-1, required=True, type=flags.GivenPath(path_type=Path, readable=False))
+@click.argument("files", nargs=-1, required=True, type=GivenPath(path_type=Path, readable=False))
 @flags.dataset_options
 @flags.bundle_option
 @flags.model_options
@@ -189,7 +190,7 @@ def classify(**given: Any) -> None:
     click.echo(classify_files(choice, **given))
 
 
-@cli.command(cls=flags.VariadicCommand)
+@cli.command(cls=VariadicCommand)
 @flags.dataset_options
 @flags.bundle_option
 @flags.model_options
@@ -301,7 +302,7 @@ def pack(name: str, output: Path | None) -> None:
     click.echo(pack_bundle(name, output))
 
 
-@cli.command(cls=flags.VariadicCommand)
+@cli.command(cls=VariadicCommand)
 @flags.dataset_options
 @flags.bundle_option
 @own.bench_options

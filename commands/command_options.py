@@ -7,17 +7,8 @@ from typing import get_args
 
 import click
 
-from commands.options import (
-    BITS,
-    THREADS,
-    Command,
-    GivenPath,
-    NamedFile,
-    all_of,
-    grid_options,
-    output_option,
-    plot_option,
-)
+from commands.click_extras import Command, GivenPath, NamedFile, all_of
+from commands.options import BITS, THREADS, grid_options, output_option, plot_option
 from runtime.bayes import RULES
 from runtime.datasets import NAMES, Invert
 

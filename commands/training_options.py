@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 import click
 
-from commands.options import BITS, THREADS, Command, Number, all_of, latents_option, titled
+from commands.click_extras import Command, Number, all_of, titled
+from commands.options import BITS, THREADS, latents_option
 from training.options import (
     ALPHA,
     DRAWING_WEIGHTS,

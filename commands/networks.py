@@ -10,11 +10,12 @@ import click
 import torch
 from torch import nn
 
-from training import checkpoints, generators
-from training.autoencoders import AUTOENCODERS, AutoEncoder
-from training.classifiers import Classifier
-from training.flows import Flow
-from training.generators import Generator
+from training import checkpoints
+from training.networks import generators
+from training.networks.autoencoders import AUTOENCODERS, AutoEncoder
+from training.networks.classifiers import Classifier
+from training.networks.flows import Flow
+from training.networks.generators import Generator
 from training.paths import CLASSIFIER, DECODER
 
 MAX_PARAMETERS = 100_000_000

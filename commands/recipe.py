@@ -20,8 +20,8 @@ from export.bundles import replaceable
 from export.sources import Source
 from runtime.errors import ToolkitError
 from training import checkpoints, parallel
-from training.autoencoders import AutoEncoder
-from training.flows import Flow
+from training.networks.autoencoders import AutoEncoder
+from training.networks.flows import Flow
 from training.options import Options, SamplerOptions
 from training.paths import CLASSIFIER, DECODER, Version, flow_name, generator_name, interrupted
 

@@ -20,8 +20,8 @@ from runtime.errors import DataError
 from runtime.noise import MAX_SEED
 from runtime.sampling import diffusion_of
 from training import checkpoints
-from training.autoencoders import AUTOENCODERS
-from training.generators import check_weight
+from training.networks.autoencoders import AUTOENCODERS
+from training.networks.generators import check_weight
 from training.options import changed
 from training.paths import CLASSIFIER, DECODER, KINDS
 

@@ -21,12 +21,13 @@ from commands.training_processes import agreed
 from runtime.datasets import Dataset
 from runtime.tracking import untracked
 from training import checkpoints, latents, parallel, paths
-from training.autoencoders import AUTOENCODERS, AutoEncoder
-from training.blocks import Network
 from training.checkpoints import Checkpoint
-from training.classifiers import Classifier
-from training.flows import Flow
-from training.generators import Generator
+from training.engine.runs import Task
+from training.networks.autoencoders import AUTOENCODERS, AutoEncoder
+from training.networks.blocks import Network
+from training.networks.classifiers import Classifier
+from training.networks.flows import Flow
+from training.networks.generators import Generator
 from training.options import (
     ALPHA,
     DrawingObjective,
@@ -36,7 +37,6 @@ from training.options import (
     SamplerOptions,
 )
 from training.paths import CLASSIFIER, DECODER, KINDS, Version, flow_name, generator_name
-from training.runs import Task
 from training.train_autoencoder import train_autoencoder
 from training.train_classifier import train_classifier
 from training.train_decoder import train_decoder

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 import runtime
 from runtime import sampling
-from training.autoencoders import AUTOENCODERS, AutoEncoder
-from training.blocks import InvertedBottleneck, conv_norm_relu
-from training.drawing import Drawing
-from training.flows import Flow
-from training.generators import Generator
+from training.networks.autoencoders import AUTOENCODERS, AutoEncoder
+from training.networks.blocks import InvertedBottleneck, conv_norm_relu
+from training.networks.flows import Flow
+from training.networks.generators import Generator
+from training.objectives.drawing import Drawing
 from training.options import SamplerOptions
 
 STEPS, WEIGHT = 50, 4.0

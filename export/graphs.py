@@ -11,11 +11,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.one_call import Classify, Generate, PosteriorRule, ReadOnce, one_call_drawing
 from export.upsampling import without_shuffling
-from training.autoencoders import AutoEncoder
-from training.blocks import Network, RepeatedConvolution, SelfAttention
-from training.flows import Flow
-from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
-from training.losses import kl_divergence
+from training.networks.autoencoders import AutoEncoder
+from training.networks.blocks import Network, RepeatedConvolution, SelfAttention
+from training.networks.flows import Flow
+from training.networks.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
+from training.objectives.losses import kl_divergence
 from training.options import SamplerOptions
 
 

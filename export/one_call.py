@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from runtime import noise
 from runtime.bayes import DenoisingBank
-from training.autoencoders import AutoEncoder
-from training.drawing import Drawing
-from training.flows import MOST_ROWS, Flow
+from training.networks.autoencoders import AutoEncoder
+from training.networks.flows import MOST_ROWS, Flow
+from training.objectives.drawing import Drawing
 from training.options import SamplerOptions
 from training.stages import CERTAIN, joined, staged_scores
 

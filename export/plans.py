@@ -22,7 +22,7 @@ from runtime.sampling import FEW
 from runtime.sessions import ONNXRUNTIME_VERSION
 from training import checkpoints
 from training.calibration import UNCALIBRATED
-from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator, check_weight
+from training.networks.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator, check_weight
 from training.options import SamplerOptions
 
 Manifest = dict[str, Any]

@@ -9,11 +9,11 @@ from typing import Any
 
 from runtime.datasets import Dataset
 from training import checkpoints, paths
-from training.autoencoders import AutoEncoder
 from training.calibration import UNCALIBRATED
 from training.checkpoints import Checkpoint
-from training.flows import Flow
-from training.generators import Generator
+from training.networks.autoencoders import AutoEncoder
+from training.networks.flows import Flow
+from training.networks.generators import Generator
 from training.options import SamplerOptions
 from training.paths import Version, flow_name, generator_name
 

@@ -21,9 +21,9 @@ from onnx.external_data_helper import set_external_data
 from torch import Tensor
 
 from export.graphs import Networks
-from training.blocks import Network
+from training.engine.rounding import LEVELS, to_levels
+from training.networks.blocks import Network
 from training.paths import Bits
-from training.rounding import LEVELS, to_levels
 
 Storage = Literal["float32", "float16", Bits]
 LEAST_ELEMENTS = 64  # of a tensor that is worth the operators

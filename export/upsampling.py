@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.blocks import Network, Retouching
+from training.networks.blocks import Network, Retouching
 
 SIDE = 2  # of the square of pixels that a position is shuffled into
 

@@ -1,7 +1,7 @@
 """cli.py, run as a script, where the judges of finishing learn for a moment only."""
 
 import cli
-from training import finishing
+from training.objectives import finishing
 
 SHORTENED = ("FEATURE_STEPS", "FIRST_BATCHES", "CRITIC_STEPS")
 

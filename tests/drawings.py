@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.drawing import Drawing
-from training.finishing import RandomDrawing
-from training.flows import Flow
+from training.networks.flows import Flow
+from training.objectives.drawing import Drawing
+from training.objectives.finishing import RandomDrawing
 from training.options import SamplerOptions
 
 CLASSES = 3

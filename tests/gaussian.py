@@ -12,11 +12,11 @@ from export.bundles import export_bundle
 from export.sources import Source
 from runtime.datasets import find
 from training import checkpoints, paths
-from training.autoencoders import AutoEncoder
 from training.calibration import UNCALIBRATED
 from training.checkpoints import Checkpoint
-from training.flows import Flow
-from training.generators import Generator
+from training.networks.autoencoders import AutoEncoder
+from training.networks.flows import Flow
+from training.networks.generators import Generator
 
 
 def velocity(x, t, mean, std):

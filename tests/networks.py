@@ -8,7 +8,7 @@ from export.graphs import bundle_graphs
 from export.one_call import PosteriorRule
 from runtime.bayes import DenoisingBank
 from runtime.sessions import Graph, SessionSettings
-from training.flows import Flow
+from training.networks.flows import Flow
 from training.options import SamplerOptions
 
 READING = PosteriorRule(DenoisingBank((0.3, 0.8), (1.0, 2.0), 0), 1.5, (0.1,) * 10, ((1, 10), (0, 3)), doubtful=0.5)

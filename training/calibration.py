@@ -18,7 +18,7 @@ from runtime import bayes
 from runtime.bayes import RULES, DenoisingBank, Floats, Rule
 from runtime.scoring import Scorer
 from runtime.tracking import Tracker, untracked
-from training.flows import Flow
+from training.networks.flows import Flow
 from training.options import FlowObjective
 from training.stages import CERTAIN, SETTLED, StagedReading, choose_stages, doubtful, settling
 

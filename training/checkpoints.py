@@ -17,11 +17,11 @@ from torch import nn
 from runtime.errors import ToolkitError
 from runtime.files import written_aside
 from training import tensor_files
-from training.autoencoders import AutoEncoder, VarAutoEncoder
-from training.blocks import Network
-from training.classifiers import Classifier
-from training.flows import Flow
-from training.generators import Generator
+from training.networks.autoencoders import AutoEncoder, VarAutoEncoder
+from training.networks.blocks import Network
+from training.networks.classifiers import Classifier
+from training.networks.flows import Flow
+from training.networks.generators import Generator
 from training.options import DRAWING_WEIGHTS, SamplerOptions
 from training.paths import DECODER, Version, checkpoint_path, log_path
 

@@ -16,7 +16,7 @@ from runtime import datasets
 from runtime.errors import DataError, MissingDataError
 from runtime.tracking import Tracker, untracked
 from training import checkpoints, paths, tensor_files
-from training.autoencoders import AutoEncoder
+from training.networks.autoencoders import AutoEncoder
 from training.paths import Version
 
 

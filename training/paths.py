@@ -15,7 +15,7 @@ from runtime import hashing
 
 Version = Literal["dev", "main"]
 VERSIONS: tuple[Version, ...] = get_args(Version)
-Bits = Literal["int8", "int5", "int4"]  # of weights, see training.rounding
+Bits = Literal["int8", "int5", "int4"]  # of weights, see training.engine.rounding
 KINDS = ("autoencoder", "vae")  # of autoencoders
 FOLDER = Path("checkpoints")
 CLASSIFIER, DECODER = "classifier", "decoder"

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from training import parallel
-from training.adversary import Adversary, PatchCritic
-from training.augmentation import augmented
-from training.autoencoders import AUTOENCODERS, AutoEncoder
-from training.batches import image_parts
-from training.blocks import channels_last
 from training.checkpoints import Checkpoint
-from training.loop import Job, Losses, Stateful, fit
-from training.losses import LatentLoss, ReconstructionLoss, autoencoder_losses
-from training.perception import train_features
-from training.probe import LatentProbe
-from training.runs import Task
+from training.engine.augmentation import augmented
+from training.engine.batches import image_parts
+from training.engine.loop import Job, Losses, Stateful, fit
+from training.engine.runs import Task
+from training.networks.autoencoders import AUTOENCODERS, AutoEncoder
+from training.networks.blocks import channels_last
+from training.objectives.adversary import Adversary, PatchCritic
+from training.objectives.losses import LatentLoss, ReconstructionLoss, autoencoder_losses
+from training.objectives.perception import train_features
+from training.objectives.probe import LatentProbe
 
 ADVERSARY_STARTS = 0.2  # of all steps
 

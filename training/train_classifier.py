@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import parallel, paths
-from training.augmentation import augmented
-from training.batches import image_parts
-from training.blocks import channels_last
 from training.checkpoints import Checkpoint
-from training.classifiers import Classifier
-from training.loop import Job, Losses, fit
-from training.runs import Task
+from training.engine.augmentation import augmented
+from training.engine.batches import image_parts
+from training.engine.loop import Job, Losses, fit
+from training.engine.runs import Task
+from training.networks.blocks import channels_last
+from training.networks.classifiers import Classifier
 
 
 def train_classifier(task: Task, initial: Checkpoint[Classifier] | None = None) -> Path:

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from training import checkpoints, parallel
-from training.autoencoders import AutoEncoder
-from training.batches import image_parts
-from training.blocks import channels_last
 from training.checkpoints import Checkpoint, CheckpointError
-from training.drawing import Drawing
-from training.flows import Flow
-from training.loop import Job, Losses, fit
+from training.engine.batches import image_parts
+from training.engine.loop import Job, Losses, fit
+from training.engine.runs import Task
+from training.networks.autoencoders import AutoEncoder
+from training.networks.blocks import channels_last
+from training.networks.flows import Flow
+from training.objectives.drawing import Drawing
 from training.paths import DECODER
-from training.runs import Task
 
 
 def train_decoder(task: Task, kind: str, autoencoder: Checkpoint[AutoEncoder], flow: Checkpoint[Flow]) -> Path:

@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from runtime.errors import DataError
 from training import calibration, checkpoints, latents, parallel
-from training.autoencoders import AutoEncoder
-from training.batches import TensorRows, image_rows
-from training.blocks import channels_last
 from training.checkpoints import Checkpoint, CheckpointError
-from training.classifiers import Classifier
-from training.drawing import Drawing
-from training.finishing import Finishing, RandomDrawing
-from training.flows import Flow
-from training.loop import Job, Losses, Stateful, fit
-from training.losses import flow_matching_loss
+from training.engine.batches import TensorRows, image_rows
+from training.engine.loop import Job, Losses, Stateful, fit
+from training.engine.runs import Run, Task, in_words
+from training.networks.autoencoders import AutoEncoder
+from training.networks.blocks import channels_last
+from training.networks.classifiers import Classifier
+from training.networks.flows import Flow
+from training.objectives.drawing import Drawing
+from training.objectives.finishing import Finishing, RandomDrawing
+from training.objectives.losses import flow_matching_loss
+from training.objectives.tuning import Examples, PosteriorLoss
 from training.options import FlowObjective, Options
 from training.paths import VERSIONS, checkpoint_path, flow_name
-from training.runs import Run, Task, in_words
-from training.tuning import Examples, PosteriorLoss
 
 LABEL_DROPOUT = 0.1
 RIVALS = 12  # classes among which tuning learns to tell, each among those that are hardest to tell from it

@@ -12,20 +12,20 @@ from torch import Tensor, nn
 from runtime import datasets
 from runtime.tracking import Tracker
 from training import checkpoints, parallel, paths
-from training.autoencoders import AutoEncoder, pixels_of
-from training.batches import image_parts
-from training.blocks import channels_last
 from training.checkpoints import Checkpoint
-from training.drawing import Drawing
-from training.finishing import Finishing
-from training.flows import Flow
-from training.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
-from training.loop import Job, Losses, Stateful, fit
-from training.losses import ReconstructionLoss
+from training.engine.batches import image_parts
+from training.engine.loop import Job, Losses, Stateful, fit
+from training.engine.runs import Task
+from training.networks.autoencoders import AutoEncoder, pixels_of
+from training.networks.blocks import channels_last
+from training.networks.flows import Flow
+from training.networks.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
+from training.objectives.drawing import Drawing
+from training.objectives.finishing import Finishing
+from training.objectives.losses import ReconstructionLoss
+from training.objectives.perception import train_features
 from training.options import GeneratorObjective
 from training.paths import Version, flow_name, generator_name
-from training.perception import train_features
-from training.runs import Task
 
 FEATURE_BATCH = 128
 AT_DEFAULT = 0.5  # of the examples; the others' guidance weights are uniform

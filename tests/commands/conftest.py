@@ -5,7 +5,7 @@ import pytest
 from commands import recipe_files
 from tests.brief_cli import SHORTENED
 from tests.recipes import TINY, run
-from training import finishing
+from training.objectives import finishing
 
 
 def enter(folder, monkeypatch):

@@ -21,13 +21,13 @@ from runtime.errors import ToolkitError
 from tests.make_data import write_idx
 from tests.recipes import COMPACT, FAST, NANO, SHARING, TINY, run, trainings
 from training import checkpoints, paths, tensor_files
-from training.autoencoders import AutoEncoder
 from training.checkpoints import Checkpoint, CheckpointError
-from training.classifiers import Classifier
-from training.flows import Flow
+from training.engine.runs import Run
+from training.networks.autoencoders import AutoEncoder
+from training.networks.classifiers import Classifier
+from training.networks.flows import Flow
+from training.networks.sieve import Sieve
 from training.options import DRAWING_WEIGHTS, Options
-from training.runs import Run
-from training.sieve import Sieve
 
 
 def test_a_recipe_goes_from_images_to_a_bundle(folder, root, monkeypatch):

@@ -19,9 +19,9 @@ from runtime.manifests import ONE_CALL
 from runtime.sampling import diffusion_of
 from tests.recipes import trainings
 from training import checkpoints, paths
-from training.autoencoders import AUTOENCODERS
-from training.flows import Flow
-from training.generators import Generator
+from training.networks.autoencoders import AUTOENCODERS
+from training.networks.flows import Flow
+from training.networks.generators import Generator
 from training.options import DRAWING_WEIGHTS, FlowObjective, Options
 from training.paths import DECODER
 

@@ -15,10 +15,10 @@ from commands import options, train, training_options
 from commands.options import BITS
 from tests.command_line import PROJECT, error_line, run, start
 from training import checkpoints, tensor_files
-from training.autoencoders import AUTOENCODERS, AutoEncoder
+from training.engine.rounding import LEVELS
+from training.networks.autoencoders import AUTOENCODERS, AutoEncoder
 from training.options import Options
 from training.paths import KINDS
-from training.rounding import LEVELS
 
 CLI = PROJECT / "tests/brief_cli.py"
 

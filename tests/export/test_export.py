@@ -22,11 +22,11 @@ from runtime.errors import BundleError, ToolkitError
 from tests.gaussian import gaussian_flow, save_checkpoints, save_generator
 from tests.networks import graphs, session, trained_like
 from training import checkpoints, paths
-from training.autoencoders import AutoEncoder, VarAutoEncoder
-from training.blocks import Retouching
 from training.checkpoints import Checkpoint
-from training.flows import Flow
-from training.generators import Generator
+from training.networks.autoencoders import AutoEncoder, VarAutoEncoder
+from training.networks.blocks import Retouching
+from training.networks.flows import Flow
+from training.networks.generators import Generator
 from training.options import SamplerOptions
 
 NETWORKS = [

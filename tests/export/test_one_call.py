@@ -15,9 +15,9 @@ from runtime import bayes
 from runtime.bayes import DenoisingBank
 from runtime.sessions import Graph, SessionSettings
 from tests.networks import READING, SIEVED, session, trained_like
-from training.autoencoders import VarAutoEncoder
-from training.drawing import Drawing
-from training.flows import Flow
+from training.networks.autoencoders import VarAutoEncoder
+from training.networks.flows import Flow
+from training.objectives.drawing import Drawing
 from training.options import SamplerOptions
 from training.stages import CERTAIN
 

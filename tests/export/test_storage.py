@@ -11,10 +11,10 @@ from export.graphs import Networks, fold_batch_norms, folded, generator_graph
 from export.storage import rounded, rounded_network
 from runtime import manifests
 from tests.networks import graphs, session, trained_like
-from training.autoencoders import VarAutoEncoder
-from training.flows import Flow
-from training.generators import Generator
-from training.rounding import to_levels
+from training.engine.rounding import to_levels
+from training.networks.autoencoders import VarAutoEncoder
+from training.networks.flows import Flow
+from training.networks.generators import Generator
 
 pytestmark = pytest.mark.usefixtures("conversions")  # most graphs are written several times, stored otherwise
 

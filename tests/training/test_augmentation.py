@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from training.augmentation import augmented, distorted, shifted
+from training.engine.augmentation import augmented, distorted, shifted
 from training.options import Options
 
 

@@ -6,11 +6,12 @@ import torch.nn.functional as F
 
 from tests.brief_cli import SHORTENED
 from tests.drawings import CLASSES, SAMPLER, Enlarger, learn, problem, strokes
-from training import finishing, snapshots
-from training.adversary import Adversary, ImageCritic
-from training.drawing import Drawing
-from training.finishing import Finishing, RandomDrawing
-from training.flows import Flow
+from training.engine import snapshots
+from training.networks.flows import Flow
+from training.objectives import finishing
+from training.objectives.adversary import Adversary, ImageCritic
+from training.objectives.drawing import Drawing
+from training.objectives.finishing import Finishing, RandomDrawing
 from training.options import DRAWING_WEIGHTS, DrawingObjective, Options, SamplerOptions
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from training.flows import Flow
+from training.networks.flows import Flow
 
 BACKBONES = [
     {"backbone": "mlp", "dim1": 24, "n_layers": 2},

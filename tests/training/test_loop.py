@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 from runtime.errors import ToolkitError
-from training import checkpoints, snapshots
-from training.autoencoders import AutoEncoder
-from training.averages import WeightAverage
-from training.batches import TensorRows
-from training.loop import Job, TrainingDivergedError, fit
+from training import checkpoints
+from training.engine import snapshots
+from training.engine.averages import WeightAverage
+from training.engine.batches import TensorRows
+from training.engine.loop import Job, TrainingDivergedError, fit
+from training.engine.runs import Run
+from training.networks.autoencoders import AutoEncoder
 from training.options import Options
 from training.paths import log_path, snapshot_path
-from training.runs import Run
 
 TINY = {"dim1": 2, "dim2": 2, "dim3": 1, "n_layers": 1}
 

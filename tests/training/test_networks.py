@@ -4,10 +4,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.gaussian import gaussian_flow
-from training.autoencoders import AutoEncoder, VarAutoEncoder, sigmoids_of
-from training.flows import Flow
-from training.generators import Generator
-from training.losses import (
+from training.networks.autoencoders import AutoEncoder, VarAutoEncoder, sigmoids_of
+from training.networks.flows import Flow
+from training.networks.generators import Generator
+from training.objectives.losses import (
     LatentLoss,
     ReconstructionLoss,
     autoencoder_losses,
@@ -15,7 +15,7 @@ from training.losses import (
     kl_divergence,
     sample_times,
 )
-from training.perception import FeatureNetwork
+from training.objectives.perception import FeatureNetwork
 
 MAX_PARAMETERS = 98_000
 MAX_DECODER_MULTIPLY_ADDS = 1_000_000

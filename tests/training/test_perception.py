@@ -2,8 +2,8 @@ import torch
 import torch.nn.functional as F
 
 from tests.drawings import CLASSES, strokes
+from training.objectives.perception import EmbeddingNetwork, FineDetail, train_reader
 from training.options import Options
-from training.perception import EmbeddingNetwork, FineDetail, train_reader
 
 
 def test_pooled_features_do_not_say_where_something_is():

@@ -6,7 +6,7 @@ from torch import nn
 
 from runtime.errors import DataError
 from tests.drawings import CLASSES, averages, learn, problem
-from training.populations import NEIGHBOURS, REMEMBERED, SHRINKAGE, FrechetLoss, KernelLoss
+from training.objectives.populations import NEIGHBOURS, REMEMBERED, SHRINKAGE, FrechetLoss, KernelLoss
 
 CPU = torch.device("cpu")
 

@@ -1,6 +1,6 @@
 import torch
 
-from training.sieve import Sieve
+from training.networks.sieve import Sieve
 
 
 def test_a_sieve_learns_classes_and_is_frozen_then():

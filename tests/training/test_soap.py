@@ -1,6 +1,6 @@
 import torch
 
-from training.soap import Soap, _follow
+from training.engine.soap import Soap, _follow
 
 SIZES = (1.0, 0.1, 0.01, 0.001)  # of what a coupled loss's directions are worth
 

@@ -9,9 +9,9 @@ from runtime.errors import DataError, MissingDataError
 from tests.damage import damaged
 from tests.gaussian import gaussian_flow
 from training import checkpoints, latents, tensor_files
-from training.autoencoders import AutoEncoder
 from training.checkpoints import Checkpoint, CheckpointError
-from training.flows import Flow
+from training.networks.autoencoders import AutoEncoder
+from training.networks.flows import Flow
 from training.tensor_files import TensorFileError
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}

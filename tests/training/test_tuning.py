@@ -6,9 +6,9 @@ import torch
 from runtime import bayes, noise
 from training import calibration
 from training.calibration import NumpyFlow
-from training.flows import Flow
-from training.probe import LatentProbe
-from training.tuning import PosteriorLoss, denoising_errors
+from training.networks.flows import Flow
+from training.objectives.probe import LatentProbe
+from training.objectives.tuning import PosteriorLoss, denoising_errors
 
 CLASSES = 3
 

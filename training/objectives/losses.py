@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training import parallel
-from training.adversary import Adversary
-from training.autoencoders import AutoEncoder, pixels_of, sigmoids_of
-from training.probe import LatentProbe
-from training.tuning import VelocityField
+from training.networks.autoencoders import AutoEncoder, pixels_of, sigmoids_of
+from training.objectives.adversary import Adversary
+from training.objectives.probe import LatentProbe
+from training.objectives.tuning import VelocityField
 
 FEATURE_WEIGHT = 40.0
 ADVERSARIAL_WEIGHT = 2.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from training.blocks import conv_norm_relu
+from training.networks.blocks import conv_norm_relu
 
 
 class Classifier(nn.Module):

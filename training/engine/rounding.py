@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from training.blocks import Network
+from training.networks.blocks import Network
 from training.paths import Bits
 
 LEVELS: dict[Bits, int] = {"int8": 127, "int5": 15, "int4": 7}  # the largest multiple

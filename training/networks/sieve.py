@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from runtime.tracking import Tracker, untracked
 from training import parallel
-from training.blocks import perceptron
+from training.networks.blocks import perceptron
 
 EPOCHS, BATCH, RATE = 40, 256, 5e-3
 

@@ -10,7 +10,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.forward_mode import Dual, attend, conv, linear, normalise, scale_shift, silu
+from training.networks.forward_mode import Dual, attend, conv, linear, normalise, scale_shift, silu
 
 
 class MlpBackbone(nn.Module):

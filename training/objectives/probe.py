@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training import parallel, snapshots
-from training.blocks import perceptron
+from training import parallel
+from training.engine import snapshots
+from training.networks.blocks import perceptron
 
 WIDTH = 64
 

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from runtime.tracking import Tracker, untracked
 from training import parallel
-from training.adversary import Adversary, ImageCritic
-from training.drawing import Drawing
-from training.loop import Stateful
+from training.engine.loop import Stateful
+from training.objectives.adversary import Adversary, ImageCritic
+from training.objectives.drawing import Drawing
+from training.objectives.perception import EmbeddingNetwork, FineDetail, train_reader
+from training.objectives.populations import FrechetLoss, KernelLoss
 from training.options import DrawingObjective
-from training.perception import EmbeddingNetwork, FineDetail, train_reader
-from training.populations import FrechetLoss, KernelLoss
 
 FEATURE_STEPS, FEATURE_BATCH = 1500, 128  # of the classifier through whose features they are seen
 FIRST_BATCHES, BATCH = 60, 256  # drawn before the first step

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from runtime.tracking import Tracker, untracked
 from training import parallel
-from training.augmentation import augmented
-from training.blocks import channels_last, conv_norm_relu
+from training.engine.augmentation import augmented
+from training.networks.blocks import channels_last, conv_norm_relu
 from training.options import Options
 
 FEATURE_EPOCHS = 2

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training import parallel, snapshots
-from training.blocks import channels_last
+from training import parallel
+from training.engine import snapshots
+from training.networks.blocks import channels_last
 
 MAX_SHIFT = 2
 

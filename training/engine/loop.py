@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from runtime.errors import ToolkitError
 from runtime.tracking import Tracker, untracked
-from training import parallel, snapshots
-from training.averages import WeightAverage
-from training.batches import EpochBatches, TensorRows, epoch_seed
+from training import parallel
+from training.engine import snapshots
+from training.engine.averages import WeightAverage
+from training.engine.batches import EpochBatches, TensorRows, epoch_seed
+from training.engine.rounding import Rounding
+from training.engine.runs import Run
+from training.engine.soap import Soap
 from training.options import Options
-from training.rounding import Rounding
-from training.runs import Run
-from training.soap import Soap
 
 Losses = dict[str, Tensor]
 MEASURING_BATCH = 1000

@@ -16,8 +16,9 @@ from runtime.datasets import Dataset
 from runtime.errors import ToolkitError
 from runtime.files import written_aside
 from runtime.tracking import Tracker, untracked
-from training import checkpoints, parallel, snapshots
+from training import checkpoints, parallel
 from training.checkpoints import Checkpoint
+from training.engine import snapshots
 from training.options import Options
 from training.paths import checkpoint_path, log_path, snapshot_path
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from runtime import noise
 from runtime.bayes import DenoisingBank
-from training.augmentation import augmented
-from training.autoencoders import AutoEncoder
-from training.classifiers import Classifier
+from training.engine.augmentation import augmented
+from training.networks.autoencoders import AutoEncoder
+from training.networks.classifiers import Classifier
 from training.options import Options
 
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.autoencoders import LATENT_SIZE, decoder_layers, pixels_of
-from training.backbones import MlpBackbone
-from training.forward_mode import Dual
+from training.networks.autoencoders import LATENT_SIZE, decoder_layers, pixels_of
+from training.networks.backbones import MlpBackbone
+from training.networks.forward_mode import Dual
 
 LEAST_WEIGHT, MOST_WEIGHT = 0.5, 3.0  # of guidance that it learns
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from training.blocks import (
+from training.networks.blocks import (
     InvertedBottleneck,
     RepeatedConvolution,
     Retouching,

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runtime import sampling
-from training.backbones import ConvBackbone, MlpBackbone
-from training.forward_mode import Dual
-from training.sieve import Sieve
+from training.networks.backbones import ConvBackbone, MlpBackbone
+from training.networks.forward_mode import Dual
+from training.networks.sieve import Sieve
 
 N_FREQUENCIES = 8
 MOST_ROWS = 2**40  # that are chosen among others, for the exporter, which counts them in 64 bits

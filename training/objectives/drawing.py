@@ -8,8 +8,8 @@ from functools import cache
 from torch import Tensor, nn
 
 from runtime import sampling
-from training.autoencoders import AutoEncoder
-from training.flows import Flow
+from training.networks.autoencoders import AutoEncoder
+from training.networks.flows import Flow
 from training.options import SamplerOptions
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from commands import command_options as own
 from commands import options as flags
 from commands import process
-from commands.click_extras import GivenPath, VariadicCommand, all_of, titled
+from commands.click_extras import GivenPath, VariadicCommand, all_of, given_flags, titled
 from runtime import __version__
 
 gc.freeze()
@@ -71,7 +70,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
     from commands.recipe import run_recipe
     from commands.train import Training
     from commands.train import train as train_one
-    from commands.training_options import MODELS
+    from commands.training_options import MODELS, refuse_beside_recipe, refuse_for_others
     from commands.training_processes import processes, say
 
     if given["model"] is None and given["recipe"] is None:
@@ -79,11 +78,11 @@ def train(ctx: click.Context, /, **given: Any) -> None:
     flags.check_solver(given)
     with processes(given["device"], given["threads"]) as device:
         if given["recipe"] is not None:
-            _refuse_beside_recipe(ctx)
+            refuse_beside_recipe(ctx)
             of_run = {key: given[key] for key in ("root", "latents", "num_workers", "promote", "resume")}
             say(run_recipe(given["recipe"], device=device, **of_run))
         else:
-            _refuse_for_others(ctx, given["model"])
+            refuse_for_others(ctx, given["model"])
             say(train_one(Training.from_flags(given, ctx.args, device), given["promote"]))
 
 
@@ -156,7 +155,7 @@ def generate(ctx: click.Context, /, **given: Any) -> None:
     from commands.generate import generate as generate_page
     from commands.models import Choice
 
-    said = _given(ctx)
+    said = given_flags(ctx)
     if given["as_path"] and "width" in said:
         raise click.UsageError("--path has as many columns as steps: leave out --width.")
     if given["num"] is not None and {"height", "width", "scale"} & set(said):
@@ -322,33 +321,6 @@ def bench(**given: Any) -> None:
     from commands.models import take_bundle
 
     click.echo(run(take_bundle(given), **given))
-
-
-def _refuse_beside_recipe(ctx: click.Context) -> None:
-    """UsageError for flags that a recipe already decides."""
-    allowed = {"recipe", "root", "latents", "device", "num_workers", "threads", "promote", "resume"}
-    refused = [_flag(name) for name in _given(ctx) if name not in allowed] + ctx.args
-    if refused:
-        raise click.UsageError(f"--recipe decides {' '.join(refused)}: leave it out, or train without --recipe.")
-
-
-def _refuse_for_others(ctx: click.Context, model: str) -> None:
-    """UsageError for flags that the training of other models takes."""
-    from commands.training_options import MODELS, TAKEN_BY
-
-    for name in _given(ctx):
-        takers = TAKEN_BY.get(name, MODELS)
-        if model not in takers:
-            raise click.UsageError(f"{_flag(name)} goes with --model {' or '.join(takers)}, not {model}.")
-
-
-def _given(ctx: click.Context) -> list[str]:
-    """The names of the flags that stand on the command line."""
-    return [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _require_training() -> None:

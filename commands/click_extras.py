@@ -1,4 +1,4 @@
-"""What click lacks: types of values, a command whose flags take several and whose help has sections."""
+"""What click lacks: types of values, flags that take several, help in sections, which flags were given."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -125,3 +126,8 @@ def titled(title: str, *options: Callable[[click.Command], click.Command]) -> Ca
         return command
 
     return apply
+
+
+def given_flags(ctx: click.Context) -> list[str]:
+    """The names of the flags that stand on the command line."""
+    return [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import click
 
-from commands.click_extras import Command, Number, all_of, titled
+from commands.click_extras import Command, Number, all_of, given_flags, titled
 from commands.options import BITS, THREADS, latents_option
 from training.options import (
     ALPHA,
@@ -302,3 +302,23 @@ def _check_flow(given: Mapping[str, Any], going_on: bool) -> None:
     for name in ("shift", "distort"):
         if given.get(name) and not given.get("class_weight"):
             raise click.UsageError(f"--{name} changes the images that a flow learns to classify: give --class-weight.")
+
+
+def refuse_beside_recipe(ctx: click.Context) -> None:
+    """UsageError for flags of `train` that a recipe already decides."""
+    allowed = {"recipe", "root", "latents", "device", "num_workers", "threads", "promote", "resume"}
+    refused = [_flag(name) for name in given_flags(ctx) if name not in allowed] + ctx.args
+    if refused:
+        raise click.UsageError(f"--recipe decides {' '.join(refused)}: leave it out, or train without --recipe.")
+
+
+def refuse_for_others(ctx: click.Context, model: str) -> None:
+    """UsageError for flags that the training of other models takes."""
+    for name in given_flags(ctx):
+        takers = TAKEN_BY.get(name, MODELS)
+        if model not in takers:
+            raise click.UsageError(f"{_flag(name)} goes with --model {' or '.join(takers)}, not {model}.")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

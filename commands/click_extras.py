@@ -97,7 +97,7 @@ class VariadicCommand(click.Command):
         expanded: list[str] = []
         option, values = "", 0
         for word in args:
-            if word.startswith("--") or word in flags:
+            if word.startswith("--") or word[:2] in flags:  # "-ofile", too
                 option, _, value = word.partition("=")
                 values = 1 if value else 0
             elif option in repeatable:

@@ -21,7 +21,7 @@ from evaluation.accuracy import evenly_spread, measure_accuracy
 from evaluation.evaluator import WHICH, Evaluator, shipped
 from evaluation.pictures import draw_nearest
 from evaluation.samples import FIGURES, Judge, Memorisation
-from runtime import pages
+from runtime import pages, places
 from runtime.bundle import record_measurements
 from runtime.datasets import LabelledImages, Part
 
@@ -192,6 +192,7 @@ def _command(choice: Choice, extent: Extent) -> str:
     of_model = f"--dataset {dataset.name}{split}{size}"
     if choice.bundle is not None:
         path = choice.bundle.path
-        of_model = f"--bundle {path.name if path.is_absolute() else path}"  # no folders of this machine
+        shortened = Path(path.name) if path.is_absolute() else path  # no folders of this machine
+        of_model = f"--bundle {shortened if path.parent == places.SHIPPED else places.as_text(shortened)}"
     networks = " --train-networks" if extent.train_networks else ""
     return f"python cli.py evaluate {of_model} --part {extent.part} --seeds {extent.seeds}{networks}"

@@ -68,7 +68,7 @@ def _facts(bundle: runtime.Bundle, detailed: bool) -> dict[str, Any]:
     manifest = bundle.manifest
     facts = {
         "name": bundle.name,
-        "path": str(bundle.path),
+        "path": places.as_text(bundle.path),
         "shipped": bundle.path.resolve().parent == places.SHIPPED,
         "dataset": manifest["dataset"]["key"],
         "classes": len(bundle.classes),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import click
 import torch
 from torch import nn
 
-from training import checkpoints
 from training.networks import generators
 from training.networks.autoencoders import AUTOENCODERS, AutoEncoder
 from training.networks.classifiers import Classifier
@@ -22,6 +21,8 @@ MAX_PARAMETERS = 100_000_000
 NETWORKS_OF: dict[str, type[nn.Module]] = {
     **AUTOENCODERS, "flow": Flow, "generator": Generator, CLASSIFIER: Classifier, DECODER: AutoEncoder
 }  # fmt: skip
+MAY_BE_ZERO = ("n_heads", "dim4", "n_blocks", "numbers", "frequencies", "sieve")  # of a network's arguments
+MOST = 10_000  # of any argument: more would take long to be found too large
 DECODER_WIDTHS = ("dim2", "dim3", "dim4")  # arguments of an AutoEncoder that its encoder does not share
 
 
@@ -45,7 +46,7 @@ def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, 
         if not words:
             raise click.UsageError(f"{word} needs a value.")
         try:
-            arguments[parameter.name] = checkpoints.parse_argument(parameter, words.pop(0))
+            arguments[parameter.name] = parse_argument(parameter, words.pop(0))
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error
     if model == DECODER and not arguments:
@@ -55,9 +56,30 @@ def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, 
 
 
 def arguments_taken(model: str) -> dict[str, inspect.Parameter]:
-    """Those of the constructor that a user may give to what is trained."""
-    allowed = checkpoints.constructor_arguments(NETWORKS_OF[model])
+    """Those of the constructor that a user may give to what is trained: the data do not decide them."""
+    network = NETWORKS_OF[model]
+    of_latents = {"classes", "latent_channels", "latent_size"}
+    decided_by_data = of_latents if network in (Flow, Generator, Classifier) else set()
+    parameters = inspect.signature(network, eval_str=True).parameters
+    allowed = {name: parameter for name, parameter in parameters.items() if name not in decided_by_data}
     return {name: allowed[name].replace(default="as it is") for name in DECODER_WIDTHS} if model == DECODER else allowed
+
+
+def parse_argument(parameter: inspect.Parameter, text: str) -> int | str:
+    """A constructor argument from its text; raises ValueError, which says what would be right."""
+    choices = get_args(parameter.annotation)
+    if choices:
+        if text not in choices:
+            raise ValueError(f"--{parameter.name} is one of {', '.join(choices)}, not {text!r}")
+        return text
+    try:
+        value = int(text)
+    except ValueError:
+        raise ValueError(f"--{parameter.name} is a whole number, not {text!r}") from None
+    least = 0 if parameter.name in MAY_BE_ZERO else 1
+    if not least <= value <= MOST:
+        raise ValueError(f"--{parameter.name} is {least} to {MOST}, not {value}")
+    return value
 
 
 def check_buildable(network: type[nn.Module], arguments: Mapping[str, Any]) -> None:

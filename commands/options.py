@@ -61,7 +61,7 @@ def data_options(command: Command) -> Command:
 
 
 def data_options_but(*unused: str) -> Callable[[Command], Command]:
-    """The same where some are taken only so that scripts can pass one set to all commands: these are not shown."""
+    """The same where some are taken only so that scripts can pass one set to many commands: these are not shown."""
     return partial(_data_options, unused=unused)
 
 

@@ -19,7 +19,6 @@ from runtime.datasets import Dataset
 from runtime.errors import DataError
 from runtime.noise import MAX_SEED
 from runtime.sampling import diffusion_of
-from training import checkpoints
 from training.networks.autoencoders import AUTOENCODERS
 from training.networks.generators import check_weight
 from training.options import changed
@@ -134,7 +133,7 @@ def _network(model: str, needed: tuple[str, ...] = ()) -> Convert:
     arguments = networks.arguments_taken(model)
 
     def parse(name: str) -> Convert:
-        return lambda value: checkpoints.parse_argument(arguments[name], str(value))
+        return lambda value: networks.parse_argument(arguments[name], str(value))
 
     check = partial(networks.check_buildable, networks.NETWORKS_OF[model])
     return _table({name: parse(name) for name in arguments}, needed, check)

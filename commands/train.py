@@ -160,14 +160,16 @@ def _train(training: Training) -> Path:
     _ensure_data(training)
     if training.model == "generator":
         teacher = load_teacher(dataset, training.teacher_version, kind, options.device)
-        return train_generator(task, kind, training.generator_objective, teacher, _initial(training, Generator))
+        return train_generator(
+            task, kind, training.generator_objective, teacher, _initial(training, training.name, Generator)
+        )
     if training.model == DECODER:
-        autoencoder = _read(training, training.teacher_version, kind, AutoEncoder)
-        flow = _read(training, training.teacher_version, flow_name(kind), Flow)
+        autoencoder = _load(training, training.teacher_version, kind, AutoEncoder)
+        flow = _load(training, training.teacher_version, flow_name(kind), Flow)
         return train_decoder(task, kind, autoencoder, flow)
     if training.model == CLASSIFIER:
-        return train_classifier(task, _initial(training, Classifier))
-    initial = _initial(training, AUTOENCODERS[training.model])
+        return train_classifier(task, _initial(training, training.name, Classifier))
+    initial = _initial(training, training.name, AUTOENCODERS[training.model])
     return train_autoencoder(task, kind, training.alpha, training.class_weight, initial)
 
 
@@ -180,29 +182,31 @@ def _ensure_data(training: Training) -> None:
 
 def _given_to_flow(training: Training) -> Given:
     objective, with_classifier = training.flow_objective, training.classifier_version
-    initial, autoencoder = _initial(training, Flow), None
+    initial, autoencoder, classifier = _initial(training, training.name, Flow), None, None
     if takes_autoencoder(objective, training.options, with_classifier is not None):
         _ensure_data(training)
-        autoencoder = _checkpoint(training, training.initial, training.kind, AutoEncoder)
-    return Given(initial, autoencoder, _checkpoint(training, with_classifier, CLASSIFIER, Classifier))
+        autoencoder = _initial(training, training.kind, AutoEncoder)
+    if with_classifier is not None:
+        classifier = _load(training, with_classifier, CLASSIFIER, Classifier)
+    return Given(initial, autoencoder, classifier)
 
 
-def _initial(training: Training, network: type[Network]) -> Checkpoint[Network] | None:
-    """What the training goes on from."""
-    return _checkpoint(training, training.initial, training.name, network)
+def _initial(training: Training, name: str, network: type[Network]) -> Checkpoint[Network] | None:
+    """What the training of a network goes on from, if anything."""
+    if training.initial is None:
+        return None
+    if parallel.is_first():
+        note(f"going on from {_path(training, training.initial, name)}")
+    return _load(training, training.initial, name, network)
 
 
-def _checkpoint(
-    training: Training, version: Version | None, name: str, network: type[Network]
-) -> Checkpoint[Network] | None:
-    return None if version is None else _read(training, version, name, network)
-
-
-def _read(training: Training, version: Version, name: str, network: type[Network]) -> Checkpoint[Network]:
-    path = paths.checkpoint_path(training.dataset.model_name, version, name)
+def _load(training: Training, version: Version, name: str, network: type[Network]) -> Checkpoint[Network]:
+    path = _path(training, version, name)
     found = checkpoints.load(path, network, training.options.device)
     if name not in KINDS:
         checkpoints.check_classes(found, path, len(training.dataset.classes))
-    if parallel.is_first():
-        note(f"going on from {path}")
     return found
+
+
+def _path(training: Training, version: Version, name: str) -> Path:
+    return paths.checkpoint_path(training.dataset.model_name, version, name)

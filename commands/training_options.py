@@ -13,6 +13,7 @@ from commands.options import BITS, THREADS, latents_option
 from training.options import (
     ALPHA,
     DRAWING_WEIGHTS,
+    FEATURE_STEPS,
     FlowObjective,
     GeneratorObjective,
     Optimizer,
@@ -245,8 +246,8 @@ def training_options(command: click.Command) -> click.Command:
                 "--judge-steps",
                 type=click.IntRange(0),
                 default=FlowObjective.judge_steps,
-                help="Steps for which those networks learn moved images, at a falling rate.  [default: 1500 of images "
-                "as they are, at one rate]",
+                help="Steps for which those networks learn moved images, at a falling rate.  [default: "
+                f"{FEATURE_STEPS} of images as they are, at one rate]",
                 show_default=False,
             ),
         ),
@@ -279,7 +280,9 @@ def check_together(given: Mapping[str, Any], model: str, going_on: bool) -> None
         _check_flow(given, going_on)
     if given.get("initial_share") and not going_on:
         raise click.UsageError("--initial-share is of the weights of --model-version: give that, too.")
-    judged = [name for name in DRAWING_WEIGHTS if name != "detail_weight"]  # whose features are nobody's
+    judged = [
+        name for name in DRAWING_WEIGHTS if name != "detail_weight"
+    ]  # its features are not learnt: it has no judges
     if given.get("judges", 1) > 1 and not any(given.get(name) for name in judged):
         weights = " and ".join(f"--{name.replace('_', '-')}" for name in judged)
         raise click.UsageError(f"--judges are of {weights}: give one of these, too.")

@@ -94,7 +94,7 @@ def matrix_peak(threads: int) -> float:
 
 def start(path: Path, threads: int) -> dict[str, float]:
     """Seconds from nothing to the first results: the medians of processes of their own."""
-    found = [json.loads(_python(START, str(path), str(threads), threads=threads)) for _ in range(PROCESSES)]
+    found = [json.loads(_python(START, str(path.absolute()), str(threads), threads=threads)) for _ in range(PROCESSES)]
     return {step: float(np.median([each[step] for each in found])) for step in found[0]}
 
 
@@ -205,7 +205,7 @@ def to_disk(bundle: runtime.Bundle, num: int) -> dict[str, float]:
 
 def _drawing(bundle: runtime.Bundle) -> list[str]:
     """The words of the command that draws with a bundle."""
-    return ["generate", "--bundle", str(bundle.path)]
+    return ["generate", "--bundle", str(bundle.path.absolute())]
 
 
 def _run(command: Sequence[str]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from training.networks.autoencoders import AutoEncoder
 from training.networks.flows import MOST_ROWS, Flow
 from training.objectives.drawing import Drawing
 from training.options import SamplerOptions
-from training.stages import CERTAIN, joined, staged_scores
+from training.staged_reading import CERTAIN, joined, staged_scores
 
 BAND = 4  # neighbouring rows of a slanted image that are moved alike
 
@@ -126,7 +126,7 @@ def _seen(images: Tensor, views: Sequence[View]) -> Tensor:
 class ReadOnce(nn.Module):
     """Images uint8 (N, 28, 28) to log p(x | y) (N, C), up to a constant of the image, by the denoising rule.
 
-    It is done in stages, as training.stages says.
+    It is done in stages, as training.staged_reading says.
     """
 
     def __init__(self, autoencoder: AutoEncoder, flow: Flow, reading: PosteriorRule) -> None:

@@ -24,7 +24,7 @@ LARGEST_FOLDED = 32  # elements of a constant that takes the place of what compu
 
 
 def write(spec: GraphSpec, folder: Path, others: Sequence[str] = ()) -> dict[str, Any]:
-    """Write `spec` into `folder`; returns what the manifest says of the file, but for its hash.
+    """Write `spec` into `folder`; returns what the manifest says of its inputs, outputs and cost.
 
     others: files of the folder from which it takes weights that they hold, too.
     """

@@ -42,6 +42,11 @@ def within(root: Path, name: str | Path) -> Path | None:
     return file if os.path.isfile(file) else None  # noqa: PTH113
 
 
+def as_text(path: Path) -> str:
+    """A path as a text that `locate` does not take for a shipped name: "./MNIST" of Path("MNIST")."""
+    return f"./{path}" if is_bare_name(path) and within(SHIPPED, path) else str(path)
+
+
 def locate(name: str | Path) -> Path:
     """Where a bundle lies: a shipped one by its name, any by the path of its folder or of the file it is packed in.
 

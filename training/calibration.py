@@ -20,14 +20,14 @@ from runtime.scoring import Scorer
 from runtime.tracking import Tracker, untracked
 from training.networks.flows import Flow
 from training.options import FlowObjective
-from training.stages import CERTAIN, SETTLED, StagedReading, choose_stages, doubtful, settling
+from training.staged_reading import CERTAIN, SETTLED, StagedReading, choose_schedule, doubtful, settling
 
 PAIRS = FlowObjective.pairs
 UNCALIBRATED_PAIRS = 4
 FIRST_TIME, LAST_TIME = 0.05, 0.95
 LIKELIHOOD_STEPS = 8
 COMPARED = 200_000  # latents x classes x elements on which the rules are compared; the exact likelihood is slow
-FITTED_ROWS = 100_000  # and on which the denoising weights are fitted
+FITTED_ROWS = 100_000  # latents x classes on which the denoising weights are fitted
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 2.0**-5, 2.0**10
 MOST_LOG_WEIGHT = 10.0  # where few images are told apart without error, weights would grow for ever
 SURE = 3.0  # standard errors
@@ -73,8 +73,8 @@ def calibrate(
     bank = fit_bank(errors, labels[fitted], prior)
     scorer = _scorer(flow, len(prior), bank)
     reading = StagedReading(errors, np.array(bank.weights), p, _sieved(flow, latents[fitted]))
-    stages = choose_stages(reading, y[fitted])
-    certain, share = doubtful(reading.posterior(stages))
+    schedule = choose_schedule(reading, y[fitted])
+    certain, share = doubtful(reading.posterior(schedule))
     scores = {rule: _in_pieces(partial(scorer, rule=rule), z[:few], track, rule) for rule in RULES}
     own: dict[Rule, float] = {
         rule: fit_temperature(found, y[:few], p) for rule, found in scores.items() if rule != "denoising"
@@ -87,9 +87,9 @@ def calibrate(
         "likelihood_steps": LIKELIHOOD_STEPS,
         "temperatures": {**own, "denoising": temperature},
         "bank": asdict(replace(bank, weights=tuple(temperature * weight for weight in bank.weights))),
-        "stages": stages,
+        "stages": schedule,
         "settled": SETTLED,
-        **settling(reading.posterior(stages[:1]), reading.posterior(stages)),
+        **settling(reading.posterior(schedule[:1]), reading.posterior(schedule)),
         "certain": certain,
         "doubtful": share,
         "validation": {
@@ -106,11 +106,12 @@ def choose_rule(correct: dict[Rule, NDArray[np.bool_]]) -> Rule:
     Clearly is by more than SURE standard errors of the difference, on the same images.
     """
     best = max(RULES, key=lambda rule: correct[rule].mean())
-    for rule in RULES:
+
+    def is_close(rule: Rule) -> bool:
         behind = correct[best].astype(np.float64) - correct[rule]
-        if behind.mean() <= SURE * behind.std() / math.sqrt(len(behind)):
-            return rule
-    return best
+        return bool(behind.mean() <= SURE * behind.std() / math.sqrt(len(behind)))
+
+    return next(rule for rule in RULES if is_close(rule))
 
 
 def errors_of(flow: Flow, latents: Tensor, bank: DenoisingBank, classes: int, track: Tracker = untracked) -> Floats:

@@ -9,7 +9,7 @@ import inspect
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, get_args
+from typing import Any, Generic
 
 import torch
 from torch import nn
@@ -26,8 +26,6 @@ from training.options import DRAWING_WEIGHTS, SamplerOptions
 from training.paths import DECODER, Version, checkpoint_path, log_path
 
 FORMAT = 1
-MAY_BE_ZERO = ("n_heads", "dim4", "n_blocks", "numbers", "frequencies", "sieve")  # of a network's arguments
-MOST = 10_000  # of any argument: more would take long to be found too large
 NETWORKS: dict[str, type[nn.Module]] = {
     network.__name__: network for network in (AutoEncoder, VarAutoEncoder, Flow, Generator, Classifier)
 }
@@ -157,31 +155,6 @@ def draws_for(autoencoder: Checkpoint[AutoEncoder]) -> Any:
     while told.get("model") == DECODER:
         told = told.get("before", {})
     return told.get("last_epoch")
-
-
-def constructor_arguments(network: type[nn.Module]) -> dict[str, inspect.Parameter]:
-    """The arguments a user may give to a network: those that the data do not decide."""
-    of_latents = {"classes", "latent_channels", "latent_size"}
-    decided_by_data = of_latents if network in (Flow, Generator, Classifier) else set()
-    parameters = inspect.signature(network, eval_str=True).parameters
-    return {name: parameter for name, parameter in parameters.items() if name not in decided_by_data}
-
-
-def parse_argument(parameter: inspect.Parameter, text: str) -> int | str:
-    """A constructor argument from its text; raises ValueError, which says what would be right."""
-    choices = get_args(parameter.annotation)
-    if choices:
-        if text not in choices:
-            raise ValueError(f"--{parameter.name} is one of {', '.join(choices)}, not {text!r}")
-        return text
-    try:
-        value = int(text)
-    except ValueError:
-        raise ValueError(f"--{parameter.name} is a whole number, not {text!r}") from None
-    least = 0 if parameter.name in MAY_BE_ZERO else 1
-    if not least <= value <= MOST:
-        raise ValueError(f"--{parameter.name} is {least} to {MOST}, not {value}")
-    return value
 
 
 def _finishing(flow: Checkpoint[Flow]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "bfloat16"]
 Optimizer = Literal["adamw", "soap"]
 ALPHA = 0.2  # of the KL divergence in what a VAE minimises, where nothing else is said
+FEATURE_STEPS = 1500  # for which a judge learns, where nothing else is said
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,10 @@ def _cpu() -> torch.device:
 
 @dataclass(frozen=True)
 class Options:
-    """batch_size is of the joined batch, where several processes train together.
+    """How a network learns, whatever its loss: `train` has a flag for each.
+
+    lr: the rate at first, multiplied by gamma at each of milestones or, without these, falling to 0 along a cosine;
+    batch_size: of the joined batch, where several processes train together;
 
     optimizer: of the network, torch's AdamW or soap.Soap; critics and probes have Adam;
     precision: of matrix products and convolutions, while weights stay float32; compile: by torch.compile;

@@ -44,7 +44,7 @@ def train_autoencoder(
     if state is None:
         run.report(f"learning what looks alike: a classifier of {dataset.key}")
     with options.autocast():
-        features = train_features(len(dataset.classes), images, labels, options.batch_size, state is None, track)
+        features = train_features(len(dataset.classes), images, labels, options.batch_size, state is not None, track)
     del images, labels
 
     network = initial.network if initial else AUTOENCODERS[kind](**run.arguments)

@@ -65,15 +65,15 @@ def train_flow(task: Task, kind: str, latents_path: Path, objective: FlowObjecti
     flow.to(options.device)
 
     state = run.state()
-    fresh = state is None
-    if given.flow is None and flow.sieve is not None and fresh:
+    resumed = state is not None
+    if given.flow is None and flow.sieve is not None and not resumed:
         z, y = _standardised(flow, train)
         flow.sieve.learn(z.to(options.device), y.to(options.device), task.track)
-    posterior = _posterior(task, objective, flow, encoded, frequencies, fresh) if objective.class_weight else None
+    posterior = _posterior(task, objective, flow, encoded, frequencies, resumed) if objective.class_weight else None
     model: nn.Module = flow
     rows, loss = _rows(train), FlowLoss(objective, posterior)
     if with_images:
-        model, rows, loss = _with_images(task, given, flow, rows, loss, fresh)
+        model, rows, loss = _with_images(task, given, flow, rows, loss, resumed)
     parts = {part: _rows(encoded.parts[part]) for part in ("validation", "test")}
     fit(Job(model, rows, loss, parts, loss.companions), run, state, task.track)
     parallel.wait()
@@ -189,11 +189,11 @@ def _posterior(
     flow: Flow,
     encoded: latents.Latents,
     frequencies: list[float],
-    fresh: bool,
+    resumed: bool,
 ) -> PosteriorLoss:
-    """How badly the flow's posterior reads classes; not fresh: a state follows, with weights and rivals."""
+    """How badly the flow's posterior reads classes; resumed: a state follows, with weights and rivals."""
     bank, rivals = calibration.plain_bank(objective.pairs), torch.zeros(len(frequencies), 1, dtype=torch.int64)
-    if fresh:
+    if not resumed:
         z, labels = _standardised(flow, encoded.parts["validation"])
         errors = calibration.errors_of(flow, z, bank, len(frequencies), task.track)
         bank = calibration.fit_bank(errors, labels, frequencies)
@@ -202,7 +202,7 @@ def _posterior(
 
 
 def _with_images(
-    task: Task, given: Given, flow: Flow, rows: TensorRows, loss: FlowLoss, fresh: bool
+    task: Task, given: Given, flow: Flow, rows: TensorRows, loss: FlowLoss, resumed: bool
 ) -> tuple[nn.Module, TensorRows, FlowLoss]:
     """What learns, its rows and its loss with images, given a flow, rows of latents and a loss without them."""
     options, objective = task.options, loss.objective
@@ -219,8 +219,8 @@ def _with_images(
         return flow, rows, loss
     model = RandomDrawing(Drawing(flow, autoencoder, objective.sampler))
     with options.autocast():
-        finishing = Finishing(objective, images, labels, len(task.dataset.classes), fresh, task.track)
-        if fresh:
+        finishing = Finishing(objective, images, labels, len(task.dataset.classes), resumed, task.track)
+        if not resumed:
             finishing.start(model, images, labels, task.track)
     return model, rows, replace(loss, finishing=finishing)
 

@@ -41,11 +41,13 @@ class Teacher:
 
 
 def load_teacher(dataset: datasets.Dataset, version: Version, kind: str, device: torch.device) -> Teacher:
-    """The autoencoder and flow of a data set, of base size; CheckpointError where there is none."""
+    """The autoencoder and flow of a data set, of base size; CheckpointError where there is none, or they don't fit."""
     files = [checkpoints.existing(dataset.key, name, version) for name in (kind, flow_name(kind))]
-    autoencoder = checkpoints.load(files[0], AutoEncoder, device).network
-    flow = checkpoints.load(files[1], Flow, device).network
-    return Teacher(autoencoder, flow, [paths.sha256(file) for file in files])
+    autoencoder = checkpoints.load(files[0], AutoEncoder, device)
+    flow = checkpoints.load(files[1], Flow, device)
+    checkpoints.check_classes(flow, files[1], len(dataset.classes))
+    checkpoints.check_fits(flow, files[1], autoencoder, files[0])
+    return Teacher(autoencoder.network, flow.network, [paths.sha256(file) for file in files])
 
 
 def train_generator(
@@ -71,7 +73,7 @@ def train_generator(
     images, labels = (tensor.to(options.device) for tensor in train.tensors)
     drawing = Drawing(flow, channels_last(autoencoder, options.device), objective.sampler.deterministic())
     with options.autocast():
-        loss = GeneratorLoss(objective, drawing.requires_grad_(False).eval(), images, labels, state is None, track)
+        loss = GeneratorLoss(objective, drawing.requires_grad_(False).eval(), images, labels, state is not None, track)
         if objective.draws and state is None:
             loss.finishing.start(lambda some: loss.drawn(network, some), images, labels, track)
     fit(Job(network, train, loss, parts, loss.companions), run, state, track)
@@ -89,17 +91,17 @@ class GeneratorLoss:
         teacher: Drawing,
         images: Tensor,
         labels: Tensor,
-        fresh: bool,
+        resumed: bool,
         track: Tracker,
     ) -> None:
-        """Real images are uint8 (N, 1, 28, 28), on the device where all of it lies; not fresh: a state follows."""
+        """Real images are uint8 (N, 1, 28, 28), on the device where all of it lies; resumed: a state follows."""
         self._objective, self._teacher = objective, teacher
         classes = teacher.flow.null_label
-        features = train_features(classes, images, labels, FEATURE_BATCH, fresh, track)
+        features = train_features(classes, images, labels, FEATURE_BATCH, resumed, track)
         self._distance = ReconstructionLoss(features.features)
         self.companions: dict[str, Stateful] = {"features": features}
         if objective.draws:
-            self.finishing = Finishing(objective, images, labels, classes, fresh, track)
+            self.finishing = Finishing(objective, images, labels, classes, resumed, track)
             self.companions["finishing"] = self.finishing
 
     def __call__(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:

@@ -204,8 +204,9 @@ def test_labels_take_names_indices_and_commas(tmp_path):
         run(f"generate {words} --num 3 --output a.npz", tmp_path)
         with np.load(tmp_path / "a.npz") as archive:
             assert archive["labels"].tolist() == [3, 1, 4]
-    run("generate --labels 3 1 4 -o b.png", tmp_path)  # a short flag ends them, too
-    assert (tmp_path / "b.png").exists()
+    for words in ("-o b.png", "-ob.png"):  # a short flag ends them, too
+        run(f"generate --labels 3 1 4 {words}", tmp_path)
+        (tmp_path / "b.png").unlink()
 
 
 def test_a_letter_that_the_other_case_stands_for_is_named(tmp_path):

@@ -31,6 +31,7 @@ def test_fewer_images_are_evenly_spread_and_a_recorded_command_runs_again():
     data = LabelledImages(np.zeros((10, 28, 28), np.uint8), np.arange(10))
     assert commands.evaluate._some(data, 4, "test").labels.tolist() == [0, 3, 6, 9]
     extent = Extent("test", 2, num=None, train_networks=False, nearest=None, record=True)
-    for path, named in ((SHIPPED / "MNIST", "MNIST"), (Path("rungs/small"), "rungs/small")):
+    mine = {Path("rungs/small"): "rungs/small", Path("MNIST"): "./MNIST", Path("/elsewhere/MNIST"): "./MNIST"}
+    for path, named in {SHIPPED / "MNIST": "MNIST", **mine}.items():
         bundle = Mock(path=path)
         assert f"--bundle {named} --part" in commands.evaluate._command(Choice(find("MNIST"), bundle=bundle), extent)

@@ -28,6 +28,7 @@ from training.networks.classifiers import Classifier
 from training.networks.flows import Flow
 from training.networks.sieve import Sieve
 from training.options import DRAWING_WEIGHTS, Options
+from training.train_generator import load_teacher
 
 
 def test_a_recipe_goes_from_images_to_a_bundle(folder, root, monkeypatch):
@@ -194,6 +195,15 @@ def test_a_flow_of_another_encoder_is_refused(promoted, root):
     with pytest.raises(CheckpointError, match=r"another encoder than .*FashionMNIST.main.vae"):
         run(root, promote=False, name="other")
     assert not (promoted / "checkpoints/MNIST-compact").exists()
+
+
+def test_a_generator_does_not_learn_from_a_flow_of_another_encoder(promoted):
+    path = paths.checkpoint_path("MNIST", "main", "vae")
+    other = checkpoints.load(path, AutoEncoder)
+    torch.nn.init.zeros_(next(other.network.encoder.parameters()))
+    checkpoints.save(other, path)
+    with pytest.raises(CheckpointError, match="another encoder"):
+        load_teacher(find("MNIST"), "main", "vae", torch.device("cpu"))
 
 
 def test_what_is_trained_is_settled_when_it_begins(promoted, root, monkeypatch):

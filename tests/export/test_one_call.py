@@ -19,7 +19,7 @@ from training.networks.autoencoders import VarAutoEncoder
 from training.networks.flows import Flow
 from training.objectives.drawing import Drawing
 from training.options import SamplerOptions
-from training.stages import CERTAIN
+from training.staged_reading import CERTAIN
 
 MANY = replace(
     SIEVED,

@@ -4,11 +4,11 @@ import torch
 
 from runtime import bayes
 from tests.gaussian import gaussian_flow
-from training import calibration, stages
+from training import calibration, staged_reading
 
 
-def choose_stages(labels, *reading):
-    return stages.choose_stages(stages.StagedReading(*reading), labels)
+def choose_schedule(labels, *reading):
+    return staged_reading.choose_schedule(staged_reading.StagedReading(*reading), labels)
 
 
 def test_weights_find_the_informative_pair():
@@ -74,7 +74,7 @@ def test_stages_ask_the_pair_that_knows_most_first_and_few_classes_after_it():
     noise = rng.random((4000, 2, 6))
     errors = np.stack([0.001 * noise[:, 0], wrong + (np.arange(6) // 3 != labels[:, None] // 3) + noise[:, 1]], axis=1)
     told = np.where(np.arange(4000) % 10, labels, 5)  # a twelfth is read wrongly
-    found = choose_stages(told, errors, np.array([1.0, 1.0]), np.full(6, 1 / 6))
+    found = choose_schedule(told, errors, np.array([1.0, 1.0]), np.full(6, 1 / 6))
     assert [pair for pair, _ in found] == [1, 0]
     assert found[0][1] == 6
     assert 2 <= found[1][1] <= 3
@@ -85,20 +85,20 @@ def test_the_first_classes_are_those_that_a_sieve_finds_likely():
     errors = (np.arange(6)[None] != labels[:, None]).astype(float)[:, None]
     told = np.where(np.arange(4000) % 10, labels, (labels + 1) % 6)  # a tenth is read wrongly
     sieved = -np.abs(np.arange(6)[None] - labels[:, None] - 1.6)  # three classes seem likelier than the true one
-    assert choose_stages(told, errors, np.ones(1), np.full(6, 1 / 6), sieved) == [(0, 4)]
-    assert choose_stages(told, errors, np.ones(1), np.full(6, 1 / 6)) == [(0, 6)]
+    assert choose_schedule(told, errors, np.ones(1), np.full(6, 1 / 6), sieved) == [(0, 4)]
+    assert choose_schedule(told, errors, np.ones(1), np.full(6, 1 / 6)) == [(0, 6)]
 
 
 def test_images_that_the_first_pair_settles_get_the_odds_of_all_pairs():
     first = np.array([[0.98, 0.01, 0.01], [0.9, 0.05, 0.05]])
     whole = first**2 / (first**2).sum(1, keepdims=True)
-    assert stages.settling(first, whole, 0.95) == {"unsettled": 0.5, "emphasis": pytest.approx(2)}
-    assert stages.settling(first, whole, 0.99) == {"unsettled": 1, "emphasis": 1}
+    assert staged_reading.settling(first, whole, 0.95) == {"unsettled": 0.5, "emphasis": pytest.approx(2)}
+    assert staged_reading.settling(first, whole, 0.99) == {"unsettled": 1, "emphasis": 1}
 
 
 def test_images_are_in_doubt_where_no_class_is_certain():
     posterior = np.array([[0.71, 0.19, 0.1], [0.69, 0.21, 0.1], [0.1, 0.1, 0.8], [0.4, 0.3, 0.3]])
-    assert stages.doubtful(posterior, certain=0.7, most=1.0) == (0.7, 0.5)
-    certain, share = stages.doubtful(posterior, certain=0.7, most=0.25)
+    assert staged_reading.doubtful(posterior, certain=0.7, most=1.0) == (0.7, 0.5)
+    certain, share = staged_reading.doubtful(posterior, certain=0.7, most=0.25)
     assert 0.4 < certain < 0.69
     assert share == 0.25

@@ -92,7 +92,7 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
         torch.manual_seed(epoch_seed(options.seed, epoch))
         model.train()
         losses = {"train": _train_epoch(model, average, rounding, optimiser, losses_of, order, epoch, options, track)}
-        # As eigenvectors come from rounding where gradients do not say them, processes may differ by more than that.
+        # Where gradients do not say them, SOAP has its eigenvectors from rounding: processes would drift apart.
         parallel.same([model.state_dict(), average.state_dict(), optimiser.state])
         found = rounding.of(average.network())
         for part, rows in job.parts.items():

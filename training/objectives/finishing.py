@@ -22,9 +22,9 @@ from training.objectives.adversary import Adversary, ImageCritic
 from training.objectives.drawing import Drawing
 from training.objectives.perception import EmbeddingNetwork, FineDetail, train_reader
 from training.objectives.populations import FrechetLoss, KernelLoss
-from training.options import DrawingObjective
+from training.options import FEATURE_STEPS, DrawingObjective
 
-FEATURE_STEPS, FEATURE_BATCH = 1500, 128  # of the classifier through whose features they are seen
+FEATURE_BATCH = 128  # of the classifier through whose features they are seen
 FIRST_BATCHES, BATCH = 60, 256  # drawn before the first step
 PART = 500  # images that are looked at together
 Draw = Callable[[Tensor], Tensor]  # labels (N,) to images (N, 1, 28, 28) in [0, 1]
@@ -62,10 +62,10 @@ class Finishing:
         images: Tensor,
         labels: Tensor,
         classes: int,
-        fresh: bool = True,
+        resumed: bool = False,
         track: Tracker = untracked,
     ) -> None:
-        """Real images are uint8 (N, 1, 28, 28), on the device where all of it lies; not fresh: a state follows."""
+        """Real images are uint8 (N, 1, 28, 28), on the device where all of it lies; resumed: a state follows."""
         self._objective = objective
         self._learners: dict[str, Stateful] = {}
         self._observers: list[Observer | DetailObserver] = []
@@ -74,7 +74,7 @@ class Finishing:
             for index in range(objective.judges):
                 features = EmbeddingNetwork(classes, pooled=index % 2 == 1)
                 steps, thorough = objective.judge_steps or FEATURE_STEPS, objective.judge_steps > 0
-                train_reader(features, images, labels, steps if fresh else 0, FEATURE_BATCH, track, thorough)
+                train_reader(features, images, labels, 0 if resumed else steps, FEATURE_BATCH, track, thorough)
                 observer = Observer(objective, features, images, labels, track)
                 self._observers.append(observer)
                 self._learners |= {f"{name} {index}": each for name, each in observer.learners.items()}

@@ -122,10 +122,10 @@ class FineDetail(nn.Module):
 
 
 def train_features(
-    classes: int, images: Tensor, labels: Tensor, batch_size: int, fresh: bool, track: Tracker = untracked
+    classes: int, images: Tensor, labels: Tensor, batch_size: int, resumed: bool, track: Tracker = untracked
 ) -> FeatureNetwork:
-    """A FeatureNetwork that has learnt from what train_reader takes; not fresh: a state follows."""
-    steps = FEATURE_EPOCHS * len(images) // batch_size if fresh else 0
+    """A FeatureNetwork that has learnt from what train_reader takes; resumed: a state follows."""
+    steps = 0 if resumed else FEATURE_EPOCHS * len(images) // batch_size
     return train_reader(FeatureNetwork(classes), images, labels, steps, batch_size, track)
 
 

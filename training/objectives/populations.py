@@ -56,11 +56,11 @@ class FrechetLoss:
         """A scalar for features drawn and their labels, whose gradient is the distance's; NaN where some are NaN."""
         found = self._beside_label(drawn, labels)
         with torch.no_grad():
-            fresh = min(1.0, len(labels) * parallel.count() / DECAY_IMAGES)
+            share = min(1.0, len(labels) * parallel.count() / DECAY_IMAGES)
             new = [parallel.mean(moment) for moment in _moments(found.double())]
             if not all(moment.isfinite().all() for moment in new):
                 return found.new_tensor(torch.nan)  # eigh would fail
-            self._moments = [torch.lerp(old, now, fresh) for old, now in zip(self._moments, new, strict=True)]
+            self._moments = [torch.lerp(old, now, share) for old, now in zip(self._moments, new, strict=True)]
             mean, second = self._moments
             covariance = torch.lerp(second - mean[:, None] * mean, self._root @ self._root, SHRINKAGE)
             values, vectors = torch.linalg.eigh(self._root @ covariance @ self._root)

@@ -21,20 +21,20 @@ Stage = tuple[list[int], int]  # pairs, and of how many classes they are asked
 Schedule = list[tuple[int, int]]  # pairs in the order in which they are asked, each with a number of classes
 
 SETTLED = 0.97  # the posterior of a class by the first stage from which on no more is asked
-CERTAIN = 0.9  # the posterior of a class from which on an image is not read again, moved,
-MOST_DOUBTFUL = 0.125  # or less, where more than this share of the validation images would be
+CERTAIN = 0.9  # the posterior of a class from which on an image is not read again, moved; less where too many would be
+MOST_DOUBTFUL = 0.125  # the share of validation images that are read again at most
 LOST = 0.005  # of the posterior's Brier score on validation images: what stages may add to it
 MOST_STAGES = 8
 AT_ONCE = 8  # pairs that are asked in one evaluation of the flow, at most
 
 
-def joined(stages: Sequence[tuple[int, int]], first_alone: bool) -> list[Stage]:
-    """Stages of one pair each as those with up to AT_ONCE, where neighbours ask as many classes.
+def joined(schedule: Sequence[tuple[int, int]], first_alone: bool) -> list[Stage]:
+    """The stages of a schedule: up to AT_ONCE neighbouring pairs each, where these ask as many classes.
 
     first_alone: the first stage stays as it is, since it may settle an image.
     """
     found: list[Stage] = []
-    for index, (pair, count) in enumerate(stages):
+    for index, (pair, count) in enumerate(schedule):
         if found and found[-1][1] == count and len(found[-1][0]) < AT_ONCE and not (first_alone and index == 1):
             found[-1][0].append(pair)
         else:
@@ -106,14 +106,14 @@ class StagedReading:
         self._log_prior = torch.from_numpy(prior).double().log()
         self._sieved = None if sieved is None else torch.from_numpy(sieved).double()
 
-    def posterior(self, stages: Schedule) -> NDArray[np.float64]:
-        """P(y | z), (N, C), after these stages, whether or not the first one settles it."""
+    def posterior(self, schedule: Schedule) -> NDArray[np.float64]:
+        """P(y | z), (N, C), after all its stages, whether or not the first one settles it."""
 
         def ask(pairs: list[int], kept: Tensor | None, rows: Tensor | None) -> Tensor:
             added = self._parts[:, pairs].sum(1)
             return added if kept is None else added.gather(1, kept)
 
-        scores = staged_scores(ask, joined(stages, first_alone=True), self._log_prior, self._sieved)
+        scores = staged_scores(ask, joined(schedule, first_alone=True), self._log_prior, self._sieved)
         found: NDArray[np.float64] = (scores + self._log_prior).softmax(1).numpy()
         return found
 
@@ -125,12 +125,12 @@ class StagedReading:
         return order
 
 
-def choose_stages(reading: StagedReading, labels: NDArray[np.int64]) -> Schedule:
+def choose_schedule(reading: StagedReading, labels: NDArray[np.int64]) -> Schedule:
     """In which order to ask the pairs, and of how many classes each.
 
-    From all classes on, the stage drops some that adds least, by what it saves, to the Brier score of labels (N,), the
-    squared error of the posterior, as long as that is at most LOST of it more than with all. The first has all where
-    there is no sieve.
+    All begin with all classes. Of what drops classes from one stage on, that is done again and again which adds least
+    to the Brier score of labels (N,), the squared error of the posterior, for each evaluation that it saves, as long as
+    the score is at most LOST of it more than with all. The first stage keeps all where there is no sieve.
     """
     order, rows = reading.order(), np.arange(len(labels))
     groups = np.array_split(order, min(MOST_STAGES, len(order)))

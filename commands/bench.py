@@ -17,6 +17,7 @@ from commands.progress import note, track
 from evaluation import benchmark
 from evaluation.benchmark import PAGE, interleaved
 from runtime.chunks import DEFAULT_THREADS, cores
+from runtime.errors import one_line
 
 Result = dict[str, Any]
 
@@ -87,7 +88,7 @@ def _compiles() -> bool:
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(2))
     except Exception as error:  # whatever a compiler that is not there or not fit makes torch raise
-        note(f"torch.compile does not work here: {' '.join(str(error).split())[:120]}")
+        note(f"torch.compile does not work here: {one_line(error, 120)}")
         return False
     return True
 

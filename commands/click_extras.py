@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -126,6 +127,20 @@ def titled(title: str, *options: Callable[[click.Command], click.Command]) -> Ca
         return command
 
     return apply
+
+
+def flag(name: str) -> str:
+    """The flag that gives the parameter of this name."""
+    return f"--{name.replace('_', '-')}"
+
+
+@contextmanager
+def as_usage_errors(of: str = "") -> Iterator[None]:
+    """Within it a ValueError is one of usage, said to be of what is named."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(f"{of}{error}.") from error
 
 
 def given_flags(ctx: click.Context) -> list[str]:

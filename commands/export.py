@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from commands import networks
+from commands.click_extras import flag
 from commands.models import EXPORTED, Choice, default_kind
 from commands.options import check_solver
 from commands.progress import note, track
@@ -32,8 +33,8 @@ def export(choice: Choice, output: Path | None, settings: Mapping[str, Any], sto
     source = Source(choice.dataset, kind, choice.autoencoder_version, choice.version)
     chosen = {name: value for name, value in settings.items() if value is not None}
     if source.only_generates and chosen.keys() - {"weight"}:
-        flag = next(iter(chosen.keys() - {"weight"})).replace("_", "-")
-        raise click.UsageError(f"--{flag} is of a flow's solver, and {source.generator_path} is a generator alone.")
+        other = flag(next(iter(chosen.keys() - {"weight"})))
+        raise click.UsageError(f"{other} is of a flow's solver, and {source.generator_path} is a generator alone.")
     sampler = SamplerOptions(**changed(asdict(sampler_of(source)), chosen))
     check_solver(vars(sampler))
     if "weight" in chosen and sources.generator_of(source) is not None:

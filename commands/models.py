@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 import runtime
+from commands.click_extras import flag
 from commands.options import take_dataset
 from commands.progress import note
 from runtime import bundle as bundles
@@ -133,7 +134,7 @@ def _taken_alone(flags: dict[str, Any]) -> runtime.Bundle | None:
     context = click.get_current_context()
     for name in SAID_BY_BUNDLE:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--bundle decides --{name.replace('_', '-')}: leave it out.")
+            raise click.UsageError(f"--bundle decides {flag(name)}: leave it out.")
     return bundle_called(path)
 
 

@@ -10,6 +10,7 @@ import click
 import torch
 from torch import nn
 
+from commands.click_extras import as_usage_errors
 from training.networks import generators
 from training.networks.autoencoders import AUTOENCODERS, AutoEncoder
 from training.networks.classifiers import Classifier
@@ -45,10 +46,8 @@ def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, 
             raise click.UsageError(f"no argument {word!r}; {network.__name__} takes {_in_words(allowed)}.")
         if not words:
             raise click.UsageError(f"{word} needs a value.")
-        try:
+        with as_usage_errors():
             arguments[parameter.name] = parse_argument(parameter, words.pop(0))
-        except ValueError as error:
-            raise click.UsageError(f"{error}.") from error
     if model == DECODER and not arguments:
         raise click.UsageError(f"give what the decoder differs in: {_in_words(allowed)}.")
     check_buildable(network, arguments)
@@ -95,10 +94,8 @@ def check_buildable(network: type[nn.Module], arguments: Mapping[str, Any]) -> N
 
 def check_weight(weight: float) -> None:
     """UsageError for a guidance weight that a generator does not learn."""
-    try:
+    with as_usage_errors("--weight: "):
         generators.check_weight(weight)
-    except ValueError as error:
-        raise click.UsageError(f"--weight: {error}.") from error
 
 
 def _in_words(parameters: dict[str, inspect.Parameter]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import click
 
-from commands.click_extras import FOLDER, Command, GivenPath, NamedFile, Number, all_of
+from commands.click_extras import FOLDER, Command, GivenPath, NamedFile, Number, all_of, as_usage_errors
 from runtime import datasets, pages
 from runtime.bundle import Bundle
 from runtime.chunks import DEFAULT_THREADS
@@ -156,26 +156,20 @@ def grid_options(command: Command) -> Command:
 
 def check_solver(settings: Mapping[str, Any]) -> None:
     """UsageError where --diffusion is given to a solver that has none."""
-    try:
+    with as_usage_errors():
         diffusion_of(settings["sampler"], settings["diffusion"])
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from error
 
 
 def checked_way(bundle: Bundle, settings: Mapping[str, Any]) -> Way:
     """How a bundle draws with the flags of SAMPLING, and perhaps a seed; UsageError where it can't."""
-    try:
+    with as_usage_errors():
         return way_of(bundle, **{"seed": 0, **settings})
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from error
 
 
 def check_page(height: int, width: int, scale: float) -> None:
     """UsageError where a page would be too large to hold."""
-    try:
+    with as_usage_errors():
         pages.check_page(height, width, scale)
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from error
 
 
 def names_in(text: str, known: Container[str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from runtime.errors import ToolkitError
+from runtime.errors import ToolkitError, one_line
 
 SECONDS_TO_EXIT = 1.0
 
@@ -36,10 +36,10 @@ def run(command: click.Command) -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except click.ClickException as error:
-        click.echo(f"Error: {_one_line(error.format_message())}", err=True)
+        click.echo(f"Error: {one_line(error.format_message(), None)}", err=True)
         status = error.exit_code
     except ToolkitError as error:
-        click.echo(f"Error: {_one_line(str(error))}", err=True)
+        click.echo(f"Error: {one_line(error, None)}", err=True)
         status = 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -88,7 +88,3 @@ def _exit_cleanly(number: int, _frame: object) -> None:
 
 def _stop(number: int) -> NoReturn:
     raise KeyboardInterrupt if number == signal.SIGINT else _Stopped(128 + number)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import click
 
-from commands.click_extras import Command, Number, all_of, given_flags, titled
+from commands.click_extras import Command, Number, all_of, flag, given_flags, titled
 from commands.options import BITS, THREADS, latents_option
 from training.options import (
     ALPHA,
@@ -284,7 +284,7 @@ def check_together(given: Mapping[str, Any], model: str, going_on: bool) -> None
         name for name in DRAWING_WEIGHTS if name != "detail_weight"
     ]  # its features are not learnt: it has no judges
     if given.get("judges", 1) > 1 and not any(given.get(name) for name in judged):
-        weights = " and ".join(f"--{name.replace('_', '-')}" for name in judged)
+        weights = " and ".join(flag(name) for name in judged)
         raise click.UsageError(f"--judges are of {weights}: give one of these, too.")
     if given.get("judge_steps") and not any(given.get(name) for name in judged if name != "adversarial_weight"):
         raise click.UsageError(
@@ -300,8 +300,9 @@ def _check_flow(given: Mapping[str, Any], going_on: bool) -> None:
     """UsageError for what a flow learns, or draws, only once it has learnt to generate."""
     for name in ("class_weight", *DRAWING_WEIGHTS):
         if given.get(name) and not going_on:
-            flag = name.replace("_", "-")
-            raise click.UsageError(f"--{flag} is for a flow that has learnt to generate: give --model-version, too.")
+            raise click.UsageError(
+                f"{flag(name)} is for a flow that has learnt to generate: give --model-version, too."
+            )
     for name in ("shift", "distort"):
         if given.get(name) and not given.get("class_weight"):
             raise click.UsageError(f"--{name} changes the images that a flow learns to classify: give --class-weight.")
@@ -310,7 +311,7 @@ def _check_flow(given: Mapping[str, Any], going_on: bool) -> None:
 def refuse_beside_recipe(ctx: click.Context) -> None:
     """UsageError for flags of `train` that a recipe already decides."""
     allowed = {"recipe", "root", "latents", "device", "num_workers", "threads", "promote", "resume"}
-    refused = [_flag(name) for name in given_flags(ctx) if name not in allowed] + ctx.args
+    refused = [flag(name) for name in given_flags(ctx) if name not in allowed] + ctx.args
     if refused:
         raise click.UsageError(f"--recipe decides {' '.join(refused)}: leave it out, or train without --recipe.")
 
@@ -320,8 +321,4 @@ def refuse_for_others(ctx: click.Context, model: str) -> None:
     for name in given_flags(ctx):
         takers = TAKEN_BY.get(name, MODELS)
         if model not in takers:
-            raise click.UsageError(f"{_flag(name)} goes with --model {' or '.join(takers)}, not {model}.")
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{flag(name)} goes with --model {' or '.join(takers)}, not {model}.")

@@ -1,6 +1,11 @@
 """What can go wrong outside the program: each message is one line that names the thing at fault."""
 
 
+def one_line(error: object, most: int | None = 200) -> str:
+    """What an error says, in a line of at most so many characters."""
+    return " ".join(str(error).split())[:most]
+
+
 class ToolkitError(Exception):
     """A problem in the world rather than in the code: a file missing or damaged, a package not installed."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from .datasets import IMAGE_SIZE, Framing, Images, Invert
-from .errors import DataError
+from .errors import DataError, one_line
 from .framing import framed
 
 MAX_PIXELS = 50_000_000
@@ -91,7 +91,7 @@ def _open(path: Path) -> Image.Image:
     except DataError:
         raise
     except Exception as error:  # decoders of hostile files raise whatever they stumble on
-        raise DataError(f"{path} is no picture that can be read: {' '.join(str(error).split())[:200]}") from error
+        raise DataError(f"{path} is no picture that can be read: {one_line(error)}") from error
 
 
 def _grey(picture: Image.Image) -> Image.Image:

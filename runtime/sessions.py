@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .checks import in_range
 from .chunks import DEFAULT_THREADS
-from .errors import BundleError, ProviderError
+from .errors import BundleError, ProviderError, one_line
 
 MAX_THREADS = 1024
 ONNXRUNTIME_VERSION = str(onnxruntime.__version__)
@@ -66,7 +66,7 @@ class Graph:
                 model if isinstance(model, bytes) else str(model), options, providers=list(settings.providers)
             )
         except Exception as error:  # onnxruntime's own exceptions have no common base class
-            raise BundleError(f"{name} can't be loaded: {' '.join(str(error).split())[:300]}") from error
+            raise BundleError(f"{name} can't be loaded: {one_line(error, 300)}") from error
         self._name = name
         self._inputs = [node.name for node in self._session.get_inputs()]
 
@@ -75,5 +75,5 @@ class Graph:
         try:
             arrays: list[NDArray[Any]] = self._session.run(None, dict(zip(self._inputs, inputs, strict=True)))
         except Exception as error:  # as above
-            raise BundleError(f"{self._name} can't be run: {' '.join(str(error).split())[:300]}") from error
+            raise BundleError(f"{self._name} can't be run: {one_line(error, 300)}") from error
         return arrays

@@ -14,7 +14,7 @@ from typing import Any, Generic
 import torch
 from torch import nn
 
-from runtime.errors import ToolkitError
+from runtime.errors import ToolkitError, one_line
 from runtime.files import written_aside
 from training import tensor_files
 from training.networks.autoencoders import AutoEncoder, VarAutoEncoder
@@ -73,7 +73,7 @@ def load(path: Path, expected: type[Network], device: torch.device | str = "cpu"
         network = NETWORKS[metadata["network"]](**metadata["arguments"])
         network.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} holds no network of this version: {_one_line(error)}") from error
+        raise CheckpointError(f"{path} holds no network of this version: {one_line(error)}") from error
     if not isinstance(network, expected):
         raise CheckpointError(f"{path} holds a network {metadata['network']}, not {expected.__name__}")
     return Checkpoint(network.to(device).eval(), metadata["arguments"], description)
@@ -173,7 +173,3 @@ def _copy(source: Path, target: Path) -> Path:
             with written_aside(new) as aside:
                 shutil.copyfile(old, aside)
     return target
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from runtime.errors import ToolkitError
+from runtime.errors import ToolkitError, one_line
 from runtime.files import written_aside
 
 CHECKSUM = "checksum"
@@ -28,7 +28,7 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
     try:
         content = save(tensors, texts | {CHECKSUM: checksum(tensors, texts)})
     except SafetensorError as error:
-        raise TensorFileError(f"{path} can't be written: {' '.join(str(error).split())[:200]}") from error
+        raise TensorFileError(f"{path} can't be written: {one_line(error)}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path) as aside:
         aside.write_bytes(content)
@@ -42,7 +42,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         fits = texts.pop(CHECKSUM, None) == checksum(tensors, texts)
     except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
-        raise TensorFileError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+        raise TensorFileError(f"{path} is damaged: {one_line(error)}") from error
     if not fits:
         raise TensorFileError(f"{path} is damaged: its checksum does not fit its content")
     metadata = {key: json.loads(text) for key, text in texts.items()}

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # until `process` takes signals, there is nothing to clean up after and nothing to say
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import gc
 
 gc.disable()  # what modules make as they load, stays: to look for garbage among it takes a twentieth of a page's time

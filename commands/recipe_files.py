@@ -49,7 +49,7 @@ def read(name: str) -> dict[str, Any]:
         known = ", ".join(sorted(each.stem for each in FOLDER.glob(f"*{SUFFIX}")))
         raise click.UsageError(f"no recipe {name!r}; there are {known}, and files that end in {SUFFIX}.")
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
+        tables = tomllib.loads(path.read_text("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged: {error}") from error
     try:

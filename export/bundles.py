@@ -133,5 +133,6 @@ def _replace(folder: Path, new: Path) -> None:
     except BaseException:  # a signal to stop, too
         if old.exists() and not folder.exists():
             old.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)  # where another export has put its own there meanwhile
         raise
     shutil.rmtree(old, ignore_errors=True)

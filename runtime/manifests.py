@@ -229,8 +229,9 @@ def is_name(name: str) -> bool:
 
 def _check_rest(manifest: Mapping[str, Any], reads: bool) -> None:
     """Refuse a manifest without what `info` shows, or whose graphs find weights where there are none."""
-    if not (_whole(manifest["parameters"]) and isinstance(manifest["measured"], dict) and manifest["dataset"]["key"]):
-        raise ValueError("parameters, measured and the data set's key")
+    if not (_whole(manifest["parameters"]) and isinstance(manifest["dataset"]["key"], str)):
+        raise ValueError("parameters are a whole number, the data set's key is a word")
+    _check_measured(manifest["measured"])
     if not isinstance(manifest["storage"], str):
         raise ValueError("storage is a word")
     for file in manifest["files"].values():
@@ -247,6 +248,15 @@ def _check_rest(manifest: Mapping[str, Any], reads: bool) -> None:
         while network is not None and manifest["files"]:  # or else it may not be trained at all
             int(network["total_epochs"])
             network = network.get("before")
+
+
+def _check_measured(found: Mapping[str, Any], beside: tuple[str, ...] = ("second",)) -> None:
+    """Refuse figures that are no numbers; beside: the keys of those of other evaluators. A command may be told."""
+    for name, value in found.items():
+        if name in beside:
+            _check_measured(value, ())
+        elif not (isinstance(value, str) if name == "command" else isinstance(value, int | float)):
+            raise ValueError(f"{name} is measured as a number")
 
 
 def _check_classifier(classifier: BayesClassifier) -> None:

@@ -291,7 +291,10 @@ class Model:
 
     def _read(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Posteriors of checked images (N, 28, 28) by classify.onnx."""
-        return self._graph("classify.onnx")(images if images.dtype == np.uint8 else _grey_levels(images))[1]
+        found = self._graph("classify.onnx")(images if images.dtype == np.uint8 else _grey_levels(images))[1]
+        if found.shape != (len(images), len(self.classes)):
+            raise BundleError(f"classify.onnx of the bundle {self.bundle.name} does not tell its classes apart")
+        return found
 
     def _encode(self, images: NDArray[Any]) -> Latents:
         return self._graph("encoder.onnx")(_pixels(images))[0]

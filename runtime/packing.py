@@ -53,7 +53,7 @@ def read(path: Path) -> dict[str, bytes]:
         if decompressor.unused_data:
             raise BundleError(f"{path} is damaged: it has {len(decompressor.unused_data):,} bytes to spare")
         return _files(content)
-    except (lzma.LZMAError, tarfile.TarError, ValueError, OverflowError) as error:
+    except (lzma.LZMAError, tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         raise BundleError(f"{path} is damaged: {error}") from error
     except OSError as error:
         raise BundleError(f"{path} can't be read: {error.strerror}") from error

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,6 +54,14 @@ def test_an_interrupt_that_was_swallowed_comes_again():
     heed = heeding(signal.SIGINT)
     result = subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True, text=True, preexec_fn=heed)
     assert (result.returncode, result.stderr.strip()) == (130, "Interrupted.")
+
+
+def test_an_interrupt_while_modules_load_says_nothing(tmp_path):
+    shutil.copy(CLI, tmp_path)
+    (tmp_path / "click.py").write_text("import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)")
+    heed = heeding(signal.SIGINT)
+    result = subprocess.run([sys.executable, tmp_path / "cli.py"], timeout=30, capture_output=True, preexec_fn=heed)
+    assert (result.returncode, result.stderr) == (-signal.SIGINT, b"")
 
 
 def test_what_is_to_be_done_at_exit_is_done():

@@ -25,6 +25,11 @@ def test_rounds_are_trainings_with_new_seeds():
     ]
 
 
+def test_a_recipe_may_begin_with_a_byte_order_mark(folder):
+    (folder / "marked.toml").write_text(TINY, "utf-8-sig")
+    assert recipe_files.read("marked.toml") == recipe_files.read("tiny")
+
+
 def test_what_a_table_leaves_out_is_as_before(folder):
     stages = """[[flow_stages]]
 name = "finishing"

@@ -2,6 +2,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -55,6 +56,35 @@ def test_a_manifest_signed_anew_for_other_latents_is_a_bundle_error(copy):
     rewrite(copy, lambda manifest: manifest.update(latent_shape=[2, 7, 7]))
     with pytest.raises(BundleError, match=r"generate\.onnx can't be run"):
         runtime.load(copy).generate([0])
+
+
+def test_a_manifest_signed_anew_for_fewer_classes_is_a_bundle_error(copy):
+    rewrite(copy, lambda manifest: manifest["dataset"].update(classes=list("012345678"), prior=[1 / 9] * 9))
+    with pytest.raises(BundleError, match=r"classify\.onnx .* does not tell its classes apart"):
+        runtime.load(copy).classify(np.zeros((1, 28, 28), np.uint8), rule="denoising")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"fidelity": "high"},
+        {"fidelity": None},
+        {"second": 3},
+        {"second": {"recall": []}},
+        {"second": {"second": {}}},
+        [],
+    ],
+)
+def test_measured_figures_are_numbers(copy, other):
+    rewrite(copy, lambda manifest: manifest.update(measured=other))
+    with pytest.raises(BundleError, match="lacks what format"):
+        bundles.read(copy)
+
+
+def test_a_data_set_that_is_no_word_is_a_bundle_error(copy):
+    rewrite(copy, lambda manifest: manifest["dataset"].update(key=["MNIST"]))
+    with pytest.raises(BundleError, match="key is a word"):
+        bundles.read(copy)
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/b", "", "a\0b", "..", ".", "a\nb", "a\\b", "a" * 101, "\ud800"])

@@ -174,3 +174,13 @@ def test_a_forked_process_leaves_what_its_parent_unpacked(packed):
     child.start()
     child.join()
     assert folder.is_dir()
+
+
+def test_many_headers_before_a_file_are_damage(tmp_path):
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 5
+    block = header.tobuf(tarfile.GNU_FORMAT) + b"name".ljust(tarfile.BLOCKSIZE, b"\0")
+    path = tmp_path / "deep.tar.xz"
+    path.write_bytes(lzma.compress(3000 * block + bytes(2 * tarfile.BLOCKSIZE)))
+    with pytest.raises(BundleError, match="damaged"):
+        bundles.read(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,15 +16,12 @@ from .bundle import Bundle, read
 from .checks import check_images, check_labels, check_latents, in_range, one_of
 from .chunks import CHUNK, DEFAULT_THREADS, in_chunks
 from .datasets import IMAGE_SIZE, Images
-from .errors import BundleError
+from .graphs import Graphs, Labels, Latents, RunGraph
 from .scoring import Scorer
-from .sessions import Graph, SessionSettings
+from .sessions import SessionSettings
 from .settings import Sampling, Way, solver_of, way_of
 
-Latents = NDArray[np.float32]
-RunGraph = Callable[..., list[NDArray[Any]]]  # arrays in the graph's order of inputs to arrays in that of its outputs
 MAX_IMAGES = 2**40
-HALF_LEVEL = 0.5 / 255  # nearer to black or white than a grey level's rounding no pixel counts
 
 
 def load(
@@ -62,13 +58,11 @@ class Model:
         """open_graph gives what runs a file of the bundle, onnxruntime by default."""
         self.bundle = bundle
         self.settings = settings or SessionSettings()
-        self._open_graph = open_graph  # or None, so that a model is no part of itself and goes when it is dropped
-        self._graphs: dict[str, RunGraph] = {}
-        self._opening = threading.Lock()
+        self._graphs = Graphs(bundle, self.settings, open_graph)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle, and so for other processes: a copy opens its own sessions."""
-        return Model, (self.bundle, self.settings, self._open_graph)
+        return Model, (self.bundle, self.settings, self._graphs.open_graph)
 
     def __repr__(self) -> str:
         return f"Model({self.bundle.name!r}, {self.settings})"
@@ -138,7 +132,7 @@ class Model:
 
         def draw(rows: slice) -> Images:
             states = self._solve(way, checked[rows], first + rows.start)
-            return np.stack([self._decode(z) for z in states], axis=1)
+            return np.stack([self._graphs.decode(z) for z in states], axis=1)
 
         return self._chunked(draw, len(checked), (way.steps + 1, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 
@@ -183,7 +177,7 @@ class Model:
         chosen: Rule = one_of("rule", self.bundle.classifier.rule if rule is None else rule, RULES)
         checked = check_images(images)
         if chosen == "denoising":
-            return self._chunked(lambda rows: self._read(checked[rows]), len(checked), (len(self.classes),))
+            return self._chunked(lambda rows: self._graphs.posterior(checked[rows]), len(checked), (len(self.classes),))
         scores = self.scores(checked, chosen)
         return bayes.posterior(scores, np.array(self.bundle.prior), self.bundle.classifier.temperatures[chosen])
 
@@ -218,14 +212,16 @@ class Model:
     def encode(self, images: ArrayLike) -> Latents:
         """Images (N, 28, 28) to standardised latents (N, *latent_shape)."""
         checked = check_images(images)
-        self._graph("encoder.onnx")  # which may not be there, however few the images
-        return self._chunked(lambda rows: self._encode(checked[rows]), len(checked), self.latent_shape)
+        self._graphs.opened("encoder.onnx")  # which may not be there, however few the images
+        return self._chunked(lambda rows: self._graphs.encode(checked[rows]), len(checked), self.latent_shape)
 
     def decode(self, latents: ArrayLike) -> Images:
         """Latents (N, *latent_shape) to images uint8 (N, 28, 28)."""
         checked = check_latents(latents, self.latent_shape)
-        self._graph("decoder.onnx")
-        return self._chunked(lambda rows: self._decode(checked[rows]), len(checked), (IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+        self._graphs.opened("decoder.onnx")
+        return self._chunked(
+            lambda rows: self._graphs.decode(checked[rows]), len(checked), (IMAGE_SIZE, IMAGE_SIZE), np.uint8
+        )
 
     def reconstruct(self, images: ArrayLike) -> Images:
         """Images through the autoencoder and back: (N, 28, 28) to uint8 (N, 28, 28)."""
@@ -238,8 +234,8 @@ class Model:
         over pixels; "kl": divergence of a VAE's latent from N(0, I) in nats.
         """
         checked = check_images(images)
-        found = in_chunks(lambda rows: self._losses(checked[rows]), len(checked), self.settings.threads)
-        parts = found or [self._losses(checked)]
+        found = in_chunks(lambda rows: self._graphs.losses(checked[rows]), len(checked), self.settings.threads)
+        parts = found or [self._graphs.losses(checked)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     @property
@@ -250,8 +246,8 @@ class Model:
             self.latent_shape,
             classifier.bank,
             classifier.likelihood_steps,
-            self._velocity,
-            self._velocity_and_divergence,
+            self._graphs.velocity,
+            self._graphs.velocity_and_divergence,
         )
 
     def _by_solver(self, settings: Sampling) -> Sampling:
@@ -261,60 +257,22 @@ class Model:
             raise ValueError(f"sampler {sampling.FEW} has neither latents nor steps")
         return {**settings, "sampler": sampler}
 
-    def _request(
-        self, labels: ArrayLike, seed: int, first: int, settings: Sampling
-    ) -> tuple[NDArray[np.int64], int, Way]:
+    def _request(self, labels: ArrayLike, seed: int, first: int, settings: Sampling) -> tuple[Labels, int, Way]:
         """All arguments checked, with the bundle's defaults where nothing is said."""
         checked = check_labels(labels, len(self.classes))
         return checked, in_range("first", first, 0, MAX_IMAGES), way_of(self.bundle, seed, **settings)
 
-    def _draw(self, way: Way, labels: NDArray[np.int64], first: int) -> Images:
+    def _draw(self, way: Way, labels: Labels, first: int) -> Images:
         """Images (N, 28, 28) by generate.onnx."""
-        drawn = noise.normal(way.seed, first, len(labels), self.latent_shape)
-        images: Images = self._graph("generate.onnx")(drawn, labels, np.full(len(labels), way.weight, np.float32))[0]
-        return images
+        return self._graphs.draw(noise.normal(way.seed, first, len(labels), self.latent_shape), labels, way.weight)
 
-    def _draw_in_steps(self, way: Way, labels: NDArray[np.int64], first: int) -> Images:
+    def _draw_in_steps(self, way: Way, labels: Labels, first: int) -> Images:
         """Images (N, 28, 28) by a solver and the decoder."""
-        return self._decode(sampling.last(self._solve(way, labels, first)))
+        return self._graphs.decode(sampling.last(self._solve(way, labels, first)))
 
-    def _solve(self, way: Way, labels: NDArray[np.int64], first: int) -> Iterator[Latents]:
+    def _solve(self, way: Way, labels: Labels, first: int) -> Iterator[Latents]:
         """Noise, what every step makes of it, latents."""
-        return drawing.states(way, labels, first, self._velocity, self.latent_shape, no_class=len(self.classes))
-
-    def _velocity(self, x: Floats, t: Floats, labels: NDArray[np.int64]) -> Floats:
-        return self._graph("flow.onnx")(x.astype(np.float32), t.astype(np.float32), labels)[0]
-
-    def _velocity_and_divergence(self, x: Floats, t: Floats, labels: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        velocity, divergence = self._graph("likelihood.onnx")(x.astype(np.float32), t.astype(np.float32), labels)
-        return velocity, divergence
-
-    def _read(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Posteriors of checked images (N, 28, 28) by classify.onnx."""
-        found = self._graph("classify.onnx")(images if images.dtype == np.uint8 else _grey_levels(images))[1]
-        if found.shape != (len(images), len(self.classes)):
-            raise BundleError(f"classify.onnx of the bundle {self.bundle.name} does not tell its classes apart")
-        return found
-
-    def _encode(self, images: NDArray[Any]) -> Latents:
-        return self._graph("encoder.onnx")(_pixels(images))[0]
-
-    def _losses(self, images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-        pixels = _pixels(images)
-        encoded = self._graph("encoder.onnx")(pixels)
-        found = np.clip(self._graph("decoder.onnx")(encoded[0])[0], HALF_LEVEL, 1 - HALF_LEVEL)
-        losses = {
-            "l1": np.abs(found - pixels).mean((1, 2, 3)),
-            "l2": np.square(found - pixels).mean((1, 2, 3)),
-            "cross_entropy": -(pixels * np.log(found) + (1 - pixels) * np.log1p(-found)).sum((1, 2, 3)),
-        }
-        return losses | ({"kl": encoded[1]} if len(encoded) > 1 else {})
-
-    def _decode(self, z: Latents) -> Images:
-        pixels: NDArray[np.float32] = self._graph("decoder.onnx")(z)[0][:, 0]
-        if np.isnan(pixels).any():
-            raise ValueError("latents are too large to be decoded")
-        return _grey_levels(pixels)
+        return drawing.states(way, labels, first, self._graphs.velocity, self.latent_shape, no_class=len(self.classes))
 
     def _chunked(
         self,
@@ -326,27 +284,3 @@ class Model:
         """What a function gives of all slices of so many rows, together: (rows, *shape)."""
         parts = in_chunks(function, rows, self.settings.threads)
         return np.concatenate(parts) if parts else np.empty((0, *shape), dtype)
-
-    def _graph(self, name: str) -> RunGraph:
-        """What runs a graph, opened when first needed."""
-        with self._opening:
-            if name not in self.bundle.graphs:
-                raise BundleError(f"the bundle {self.bundle.name} has no {name}: it only generates, by sampler few")
-            if name not in self._graphs:
-                self._graphs[name] = (self._open_graph or self._open_session)(name)
-            return self._graphs[name]
-
-    def _open_session(self, name: str) -> Graph:
-        return Graph(self.bundle.graph(name), str(self.bundle.path / name), self.settings)
-
-
-def _pixels(images: NDArray[Any]) -> NDArray[np.float32]:
-    """Checked images (N, 28, 28) as the graphs take them: float32 (N, 1, 28, 28) in [0, 1]."""
-    scale = 255 if images.dtype == np.uint8 else 1
-    return images[:, None].astype(np.float32) / np.float32(scale)
-
-
-def _grey_levels(pixels: NDArray[Any]) -> Images:
-    """Floats in [0, 1] as the nearest uint8."""
-    levels: Images = np.rint(pixels * 255).astype(np.uint8)
-    return levels

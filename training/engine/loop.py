@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -62,26 +62,16 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
     Every epoch draws from a random state of its own, so that a run resumed from `state` repeats the uninterrupted one.
     Raises TrainingDivergedError, with the step or the epoch, where the loss is not finite.
     """
-    options, model = run.options, job.model
-    parallel.check_batch_size(options.batch_size)
-    losses_of = torch.compile(job.losses_of) if options.compile else job.losses_of
-    average = WeightAverage(model, options.ema_decay, options.initial_share)
-    rounding = Rounding(model, options.quantize)
-    optimiser = optimiser_of(model, options)
-    stateful: dict[str, Stateful] = {"model": model, "average": average, **job.companions}
+    options = run.options
+    learner = Learner(job, options)  # which may refuse, before a snapshot of another run is lost
     done, best = 0, Best(math.inf, 0)
     if state is not None:
-        for name, each in stateful.items():
-            each.load_state_dict(state["states"][name])
-        snapshots.load_optimiser(optimiser, state["optimiser"])
+        learner.load_state_dict(state)
         done, best = state["epoch"], Best(*state["best"])
 
     def progress(epoch: int) -> dict[str, Any]:
-        states = {name: each.state_dict() for name, each in stateful.items()}
-        kept = {"epoch": epoch, "best": [best.loss, best.epoch], "optimiser": optimiser.state_dict()}
-        return {**kept, "states": states}
+        return {"epoch": epoch, "best": [best.loss, best.epoch], **learner.state_dict()}
 
-    order = EpochBatches(job.data, options)  # which may refuse, before a snapshot of another run is lost
     if state is None:
         run.begin(progress(0))
     for epoch in range(done, options.total_epochs):
@@ -89,12 +79,8 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
             run.report(f"no better validation loss since epoch {best.epoch}: stopping")
             break
         started = time.monotonic()
-        torch.manual_seed(epoch_seed(options.seed, epoch))
-        model.train()
-        losses = {"train": _train_epoch(model, average, rounding, optimiser, losses_of, order, epoch, options, track)}
-        # Where gradients do not say them, SOAP has its eigenvectors from rounding: processes would drift apart.
-        parallel.same([model.state_dict(), average.state_dict(), optimiser.state])
-        found = rounding.of(average.network())
+        losses = {"train": learner.learn(epoch, track)}
+        found = learner.found()
         for part, rows in job.parts.items():
             losses[part] = mean_losses(found, rows, job.losses_of, options)
         _check_finite(losses, epoch + 1)
@@ -109,6 +95,70 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
             "seconds": round(time.monotonic() - started, 2),
         }
         run.record(found, record, progress(epoch + 1))
+
+
+class Learner:
+    """All that an epoch changes: the network, the average of its weights, the optimiser, what learns beside them."""
+
+    def __init__(self, job: Job, options: Options) -> None:
+        """ToolkitError where the examples do not fill a batch, or a batch is not divided evenly among the processes."""
+        parallel.check_batch_size(options.batch_size)
+        self._options, self._model = options, job.model
+        self._losses_of = torch.compile(job.losses_of) if options.compile else job.losses_of
+        self._batches = EpochBatches(job.data, options)
+        self._average = WeightAverage(job.model, options.ema_decay, options.initial_share)
+        self._rounding = Rounding(job.model, options.quantize)
+        self._optimiser = optimiser_of(job.model, options)
+        self._stateful: dict[str, Stateful] = {"model": job.model, "average": self._average, **job.companions}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next epoch depends on."""
+        states = {name: each.state_dict() for name, each in self._stateful.items()}
+        return {"optimiser": self._optimiser.state_dict(), "states": states}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take a state that state_dict gave."""
+        for name, each in self._stateful.items():
+            each.load_state_dict(state["states"][name])
+        snapshots.load_optimiser(self._optimiser, state["optimiser"])
+
+    def found(self) -> nn.Module:
+        """The averaged network, rounded where options say so."""
+        return self._rounding.of(self._average.network())
+
+    def learn(self, epoch: int, track: Tracker) -> dict[str, float]:
+        """One pass over the data; returns the mean losses."""
+        torch.manual_seed(epoch_seed(self._options.seed, epoch))
+        self._model.train()
+        sums = defaultdict[str, Tensor](lambda: torch.zeros((), device=self._options.device))
+        steps = len(self._batches)
+        batches = track(self._batches.batches(epoch), steps, f"epoch {epoch + 1}/{self._options.total_epochs}")
+        for step, batch in enumerate(batches, start=epoch * steps):
+            for name, value in self._step(batch, step, step / steps).items():
+                sums[name] += value.detach()
+        means = {name: parallel.mean(value).item() / steps for name, value in sums.items()}
+        # Where gradients do not say them, SOAP has its eigenvectors from rounding: processes would drift apart.
+        parallel.same([self._model.state_dict(), self._average.state_dict(), self._optimiser.state])
+        return means
+
+    def _step(self, batch: tuple[Tensor, ...], step: int, epochs: float) -> Losses:
+        """Learn from one batch, at the rate of so many epochs; returns its losses."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._options.learning_rate(epochs)
+        with self._rounding.applied():
+            with self._options.autocast():
+                losses = self._losses_of(self._model, tuple(tensor.to(self._options.device) for tensor in batch))
+            joined = parallel.mean(losses["loss"].detach())
+            if not torch.isfinite(joined):
+                raise TrainingDivergedError(f"the loss is {joined.item()} at step {step}: try a lower --lr")
+            self._optimiser.zero_grad()
+            losses["loss"].backward()
+        parallel.average_gradients(self._model.parameters())
+        if self._options.clip:
+            nn.utils.clip_grad_norm_(self._model.parameters(), self._options.clip)
+        self._optimiser.step()
+        self._average.update(self._model)
+        return losses
 
 
 def optimiser_of(model: nn.Module, options: Options) -> torch.optim.Optimizer:
@@ -144,39 +194,3 @@ def mean_losses(model: nn.Module, data: TensorRows, losses_of: LossesOf, options
             for name, value in losses_of(model, batch).items():
                 sums[name] += value.item() * len(rows) / len(data)
     return dict(sums)
-
-
-def _train_epoch(
-    model: nn.Module,
-    average: WeightAverage,
-    rounding: Rounding,
-    optimiser: torch.optim.Optimizer,
-    losses_of: LossesOf,
-    order: EpochBatches,
-    epoch: int,
-    options: Options,
-    track: Tracker,
-) -> dict[str, float]:
-    """One pass over the data; returns the mean losses."""
-    sums = defaultdict[str, Tensor](lambda: torch.zeros((), device=options.device))
-    steps = len(order)
-    batches = track(order.batches(epoch), steps, f"epoch {epoch + 1}/{options.total_epochs}")
-    for step, batch in enumerate(batches, start=epoch * steps):
-        for group in optimiser.param_groups:
-            group["lr"] = options.learning_rate(step / steps)
-        with rounding.applied():
-            with options.autocast():
-                losses = losses_of(model, tuple(tensor.to(options.device) for tensor in batch))
-            joined = parallel.mean(losses["loss"].detach())
-            if not torch.isfinite(joined):
-                raise TrainingDivergedError(f"the loss is {joined.item()} at step {step}: try a lower --lr")
-            optimiser.zero_grad()
-            losses["loss"].backward()
-        parallel.average_gradients(model.parameters())
-        if options.clip:
-            nn.utils.clip_grad_norm_(model.parameters(), options.clip)
-        optimiser.step()
-        average.update(model)
-        for name, value in losses.items():
-            sums[name] += value.detach()
-    return {name: parallel.mean(value).item() / steps for name, value in sums.items()}

@@ -23,7 +23,7 @@ from evaluation.pictures import draw_nearest
 from evaluation.samples import FIGURES, Judge, Memorisation
 from runtime import pages, places
 from runtime.bundle import record_measurements
-from runtime.datasets import LabelledImages, Part
+from runtime.datasets import Images, LabelledImages, Part
 
 Figures = dict[str, float]
 OF_OTHERS = ("fidelity", "frechet_multiple", "recall", "coverage")  # what is recorded of other evaluators
@@ -44,12 +44,7 @@ class Extent:
 
 def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Extent, as_json: bool) -> str:
     """Judge samples made for a part's labels with several seeds; returns a table or one JSON object."""
-    if extent.record and not choice.version == choice.autoencoder_version == "main":
-        raise click.UsageError("--record goes with main versions: a dev model has no bundle to write to.")
-    if extent.record and any(value is not None for value in settings.values()):
-        raise click.UsageError("--record goes with the bundle's own settings, which its figures are of.")
-    if extent.record and extent.num is not None:
-        raise click.UsageError("--record goes without --num: recorded figures are of all images.")
+    _check_recordable(choice, settings, extent)
     if extent.train_networks:
         require_training(("torch",))
     model = opened(choice)
@@ -59,6 +54,43 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
     wanted, train = load_data(choice.dataset, root, extent.part), load_data(choice.dataset, root, "train")
     if extent.num is not None:
         wanted = _some(wanted, extent.num, extent.part)
+    result, first_samples = _judged(model, choice, settings, extent, wanted, train)
+    if not model.bundle.only_generates:
+        found = measure_accuracy(model, wanted, track=track)
+        result |= {name: found[name] for name in ("accuracy", "rule", *CALIBRATION)}
+    said = json.dumps(result) if as_json else "\n".join(_table(result))
+    with not_lost(said):
+        if extent.record:
+            record_measurements(model.bundle, _recorded(result) | {"command": _command(choice, extent)})
+        if extent.nearest:
+            drawn = {"bundle": model.bundle.name, "checksum": model.bundle.checksum, **way.described()}
+            pages.save_png(draw_nearest(first_samples, train.images), extent.nearest, drawn)
+    if as_json or not extent.nearest:
+        return said
+    return f"{said}\n{extent.nearest}: samples, each left of the nearest training image"
+
+
+def _check_recordable(choice: Choice, settings: Mapping[str, Any], extent: Extent) -> None:
+    """Refuse to record figures that a bundle's user would not get by its own settings."""
+    if not extent.record:
+        return
+    if not choice.version == choice.autoencoder_version == "main":
+        raise click.UsageError("--record goes with main versions: a dev model has no bundle to write to.")
+    if any(value is not None for value in settings.values()):
+        raise click.UsageError("--record goes with the bundle's own settings, which its figures are of.")
+    if extent.num is not None:
+        raise click.UsageError("--record goes without --num: recorded figures are of all images.")
+
+
+def _judged(
+    model: runtime.Model,
+    choice: Choice,
+    settings: dict[str, Any],
+    extent: Extent,
+    wanted: LabelledImages,
+    train: LabelledImages,
+) -> tuple[dict[str, Any], Images]:
+    """Figures of samples in the place of the wanted images, and the samples of the first seed."""
     evaluators = {which: Evaluator(choice.dataset, which, choice.threads) for which in shipped(choice.dataset)}
     judges = {which: Judge(evaluator, wanted, train) for which, evaluator in evaluators.items()}
     memorisation = Memorisation(wanted.images, train.images)
@@ -66,10 +98,10 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
     real: list[Figures] = []
     for seed in track(range(extent.seeds), extent.seeds, "judging seeds"):
         samples = LabelledImages(model.generate(wanted.labels, seed=seed, **settings), wanted.labels)
+        if seed == 0:
+            first_samples = samples.images
         runs.append({which: judge(samples) for which, judge in judges.items()})
         runs[-1]["other"] = {"memorisation": memorisation(samples.images)}
-        if extent.nearest and seed == 0:
-            page = draw_nearest(samples.images, train.images)
         if extent.train_networks:
             runs[-1]["other"] |= _trained(model, settings, seed, samples, wanted, train)
             real.append(_trained_on_real(model, seed, wanted, train))
@@ -80,21 +112,9 @@ def evaluate(choice: Choice, root: Path, settings: dict[str, Any], extent: Exten
         **{which: _summary([run[which] for run in runs], judges[which]) for which in judges},
         "other": _summary([run["other"] for run in runs], None),
     }
-    if not model.bundle.only_generates:
-        found = measure_accuracy(model, wanted, track=track)
-        result |= {name: found[name] for name in ("accuracy", "rule", *CALIBRATION)}
     if extent.train_networks:
         result["other"]["real"] = _summary(real, None)["mean"]
-    said = json.dumps(result) if as_json else "\n".join(_table(result))
-    with not_lost(said):
-        if extent.record:
-            record_measurements(model.bundle, _recorded(result) | {"command": _command(choice, extent)})
-        if extent.nearest:
-            drawn = {"bundle": model.bundle.name, "checksum": model.bundle.checksum, **way.described()}
-            pages.save_png(page, extent.nearest, drawn)
-    if as_json or not extent.nearest:
-        return said
-    return f"{said}\n{extent.nearest}: samples, each left of the nearest training image"
+    return result, first_samples
 
 
 def _some(images: LabelledImages, num: int, part: Part) -> LabelledImages:

@@ -15,6 +15,7 @@ from commands.export import bundle_target, write_bundle
 from commands.models import default_kind
 from commands.progress import note
 from commands.train import Training, train
+from commands.training_options import RUN
 from commands.training_processes import agreed
 from export.bundles import replaceable
 from export.sources import Source
@@ -160,6 +161,6 @@ def _note(text: str) -> None:
 
 def _training(stage: dict[str, Any], run: Options, **common: Any) -> Training:
     """A stage's table to what it trains: keys of Options, and of Training."""
-    of_options = {key: value for key, value in stage.items() if hasattr(run, key)}
+    of_options = {key: value for key, value in stage.items() if key in RUN}
     rest = {key: value for key, value in stage.items() if key not in of_options}
     return Training(options=replace(run, **of_options), **rest, **common)

@@ -101,6 +101,11 @@ class GeneratorObjective(DrawingObjective):
     regression_weight: float = 1.0
 
 
+def cosine(share: float) -> float:
+    """The part of a learning rate that is left after a share of a training, which falls from 1 to 0."""
+    return 0.5 * (1 + math.cos(math.pi * share))
+
+
 def _cpu() -> torch.device:
     import torch
 
@@ -155,7 +160,7 @@ class Options:
         """Without milestones a cosine that ends at zero; with them a factor gamma at each."""
         if self.milestones:
             return self.lr * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
-        return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.total_epochs))
+        return self.lr * cosine(epoch / self.total_epochs)
 
     def autocast(self) -> torch.autocast:
         """Within it matrix products and convolutions have the precision, and weights may learn: none is kept cast."""

@@ -60,7 +60,7 @@ def train_autoencoder(
     latent = LatentLoss(alpha, class_weight, probe)
 
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
-        pixels = augmented(batch[0], options) if model.training else batch[0].float() / 255
+        pixels = augmented(batch[0], options.shift, options.distort) if model.training else batch[0].float() / 255
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         return autoencoder_losses(cast(AutoEncoder, model), pixels, batch[1], reconstruction, latent)
 

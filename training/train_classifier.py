@@ -27,8 +27,10 @@ def train_classifier(task: Task, initial: Checkpoint[Classifier] | None = None) 
     train, parts = image_parts(task.dataset, task.root)
     network = channels_last(initial.network if initial else Classifier(**run.arguments), task.options.device)
 
+    shift, distort = task.options.shift, task.options.distort
+
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
-        pixels = augmented(batch[0], task.options) if model.training else batch[0].float() / 255
+        pixels = augmented(batch[0], shift, distort) if model.training else batch[0].float() / 255
         logits = model(pixels.contiguous(memory_format=torch.channels_last))
         wrong = (logits.argmax(1) != batch[1]).float().mean()
         return {"loss": F.cross_entropy(logits, batch[1]), "error_rate": wrong}

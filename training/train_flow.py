@@ -213,7 +213,7 @@ def _with_images(
     autoencoder = channels_last(given.autoencoder.network, options.device)
     if _classifies_images(objective, options, given.classifier is not None):
         reader = channels_last(given.classifier.network, options.device) if given.classifier else None
-        loss = replace(loss, examples=Examples(autoencoder, reader, options))
+        loss = replace(loss, examples=Examples(autoencoder, reader, options.shift, options.distort))
     rows = TensorRows(*rows.tensors, images.cpu())
     if not objective.draws:
         return flow, rows, loss

@@ -7,13 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training import parallel
-from training.options import Options
 
 
-def augmented(images: Tensor, options: Options) -> Tensor:
-    """Pixels (N, 1, H, W) in [0, 1] of uint8 images, shifted and distorted as the options say."""
-    pixels = (shifted(images, options.shift) if options.shift else images).float() / 255
-    return distorted(pixels, options.distort) if options.distort else pixels
+def augmented(images: Tensor, shift: int, distort: float = 0.0) -> Tensor:
+    """Pixels (N, 1, H, W) in [0, 1] of uint8 images, each shifted and distorted by up to so much, if by any."""
+    pixels = (shifted(images, shift) if shift else images).float() / 255
+    return distorted(pixels, distort) if distort else pixels
 
 
 def distorted(pixels: Tensor, most: float) -> Tensor:

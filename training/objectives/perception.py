@@ -13,7 +13,7 @@ from runtime.tracking import Tracker, untracked
 from training import parallel
 from training.engine.augmentation import augmented
 from training.networks.blocks import channels_last, conv_norm_relu
-from training.options import Options
+from training.options import cosine
 
 FEATURE_EPOCHS = 2
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2  # of readers
@@ -142,15 +142,15 @@ def train_reader(
 
     thorough: on images moved by up to MAX_SHIFT pixels, with decayed weights, at a rate that falls to 0 along a cosine.
     """
-    way = Options(lr=LEARNING_RATE, total_epochs=steps, shift=MAX_SHIFT if thorough else 0)
+    shift = MAX_SHIFT if thorough else 0
     network = channels_last(network, images.device)
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY if thorough else 0)
     with parallel.alone():
         for step in track(range(steps), steps, "features"):
             chosen = torch.randint(len(images), (batch_size,), device=images.device)
             if thorough:
-                optimiser.param_groups[0]["lr"] = way.learning_rate(step)
-            loss = F.cross_entropy(network(augmented(images[chosen], way)), labels[chosen])
+                optimiser.param_groups[0]["lr"] = LEARNING_RATE * cosine(step / steps)
+            loss = F.cross_entropy(network(augmented(images[chosen], shift)), labels[chosen])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -16,7 +16,6 @@ from runtime.bayes import DenoisingBank
 from training.engine.augmentation import augmented
 from training.networks.autoencoders import AutoEncoder
 from training.networks.classifiers import Classifier
-from training.options import Options
 
 
 class VelocityField(Protocol):
@@ -69,9 +68,9 @@ class PosteriorLoss:
 class Examples:
     """Latents of images that are changed a little, to learn to classify, and what a classifier reads in them."""
 
-    def __init__(self, autoencoder: AutoEncoder, classifier: Classifier | None, options: Options) -> None:
-        """options: say how they are changed."""
-        self._autoencoder, self._classifier, self._options = autoencoder, classifier, options
+    def __init__(self, autoencoder: AutoEncoder, classifier: Classifier | None, shift: int, distort: float) -> None:
+        """shift, distort: see training.options.Options."""
+        self._autoencoder, self._classifier, self._shift, self._distort = autoencoder, classifier, shift, distort
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -79,7 +78,7 @@ class Examples:
 
         Means, since it is these that are classified in use.
         """
-        pixels = augmented(images, self._options).contiguous(memory_format=torch.channels_last)
+        pixels = augmented(images, self._shift, self._distort).contiguous(memory_format=torch.channels_last)
         logits = None if self._classifier is None else self._classifier(pixels)
         return self._autoencoder.encode(pixels)[0], logits
 

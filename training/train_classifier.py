@@ -26,7 +26,6 @@ def train_classifier(task: Task, initial: Checkpoint[Classifier] | None = None) 
     torch.manual_seed(task.options.seed)
     train, parts = image_parts(task.dataset, task.root)
     network = channels_last(initial.network if initial else Classifier(**run.arguments), task.options.device)
-
     shift, distort = task.options.shift, task.options.distort
 
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:

@@ -74,7 +74,7 @@ def train_generator(
     drawing = Drawing(flow, channels_last(autoencoder, options.device), objective.sampler.deterministic())
     with options.autocast():
         loss = GeneratorLoss(objective, drawing.requires_grad_(False).eval(), images, labels, state is not None, track)
-        if objective.draws and state is None:
+        if loss.finishing is not None and state is None:
             loss.finishing.start(lambda some: loss.drawn(network, some), images, labels, track)
     fit(Job(network, train, loss, parts, loss.companions), run, state, track)
     parallel.wait()
@@ -100,8 +100,8 @@ class GeneratorLoss:
         features = train_features(classes, images, labels, FEATURE_BATCH, resumed, track)
         self._distance = ReconstructionLoss(features.features)
         self.companions: dict[str, Stateful] = {"features": features}
-        if objective.draws:
-            self.finishing = Finishing(objective, images, labels, classes, resumed, track)
+        self.finishing = Finishing(objective, images, labels, classes, resumed, track) if objective.draws else None
+        if self.finishing is not None:
             self.companions["finishing"] = self.finishing
 
     def __call__(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
@@ -113,7 +113,7 @@ class GeneratorLoss:
         logits = network.logits(noise, labels, weight)
         losses = self._distance(logits, wanted, labels, training=False)
         losses["loss"] = self._objective.regression_weight * losses["reconstruction"]
-        if self._objective.draws and model.training:
+        if self.finishing is not None and model.training:
             found = self.finishing(self.drawn(network, labels), images, labels)
             losses["loss"] = losses["loss"] + found.pop("drawing")
             losses |= found

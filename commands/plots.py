@@ -13,6 +13,7 @@ from runtime.files import written_aside
 from runtime.places import is_packed
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # A public PyTorch project of the same shape, as measured at its default guidance: what generates and what classifies is
@@ -76,18 +77,7 @@ def draw_ladder(found: Sequence[Mapping[str, Any]], path: Path) -> None:
         for axes, (cost, unit) in zip(row, COSTS.items(), strict=True):
             for index, dataset in enumerate(sorted({facts["dataset"] for facts in found})):
                 rungs = [facts for facts in found if facts["dataset"] == dataset]
-                shipped = [facts for facts in rungs if facts["shipped"]]
-                points = sorted(_points(shipped, cost, figure_name, use))
-                axes.plot([x for x, _ in points], [y for _, y in points], "-", color=f"C{index}", label=dataset)
-                for size, marker in MARKERS.items():
-                    for fill in ("full", "none"):
-                        alike = [f for f in rungs if _size(f) == size and f["shipped"] == (fill == "full")]
-                        points = _points(alike, cost, figure_name, use)
-                        style = {"marker": marker, "fillstyle": fill, "linestyle": "", "color": f"C{index}"}
-                        axes.plot([x for x, _ in points], [y for _, y in points], **style)
-                x, y = _reference(dataset, cost, use), REFERENCE.get(dataset, {}).get(figure_name)
-                if x is not None and y is not None:
-                    axes.plot(x, y, "x", color=f"C{index}", markersize=9, label=f"{dataset}, the reference")
+                _draw_rungs(axes, rungs, f"C{index}", dataset, cost, figure_name, use)
             axes.set_xscale("log")
             if figure_name == "frechet_multiple":
                 axes.set_yscale("log")
@@ -100,6 +90,23 @@ def draw_ladder(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     sizes.append(Line2D([], [], color="gray", linestyle="", marker="v", fillstyle="none", label="does not ship"))
     figure.legend(handles=sizes, loc="outside lower left", ncols=len(sizes))
     _save(figure, path)
+
+
+def _draw_rungs(
+    axes: Axes, rungs: Sequence[Mapping[str, Any]], color: str, dataset: str, cost: str, figure: str, use: str
+) -> None:
+    """One data set's line, its markers and the reference's."""
+    line = sorted(_points([facts for facts in rungs if facts["shipped"]], cost, figure, use))
+    axes.plot([x for x, _ in line], [y for _, y in line], "-", color=color, label=dataset)
+    for size, marker in MARKERS.items():
+        for fill in ("full", "none"):
+            alike = [facts for facts in rungs if _size(facts) == size and facts["shipped"] == (fill == "full")]
+            points = _points(alike, cost, figure, use)
+            style: dict[str, Any] = {"marker": marker, "fillstyle": fill, "linestyle": "", "color": color}
+            axes.plot([x for x, _ in points], [y for _, y in points], **style)
+    x, y = _reference(dataset, cost, use), REFERENCE.get(dataset, {}).get(figure)
+    if x is not None and y is not None:
+        axes.plot(x, y, "x", color=color, markersize=9, label=f"{dataset}, the reference")
 
 
 def _size(facts: Mapping[str, Any]) -> str:

@@ -22,7 +22,9 @@ MAX_PARAMETERS = 100_000_000
 NETWORKS_OF: dict[str, type[nn.Module]] = {
     **AUTOENCODERS, "flow": Flow, "generator": Generator, CLASSIFIER: Classifier, DECODER: AutoEncoder
 }  # fmt: skip
-MAY_BE_ZERO = ("n_heads", "dim4", "n_blocks", "numbers", "frequencies", "sieve")  # of a network's arguments
+MAY_BE_ZERO = {  # of a network's arguments
+    "n_heads", "dim4", "n_blocks", "numbers", "frequencies", "wave_numbers", "sieve"
+}  # fmt: skip
 MOST = 10_000  # of any argument: more would take long to be found too large
 DECODER_WIDTHS = ("dim2", "dim3", "dim4")  # arguments of an AutoEncoder that its encoder does not share
 

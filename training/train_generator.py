@@ -110,7 +110,9 @@ class GeneratorLoss:
         noise, weight = self._noise(labels), self._weights(labels)
         with torch.no_grad():
             wanted = self._teacher(network.repeated(noise), labels, weight[:, None])
-        logits = network.logits(noise, labels, weight)
+        # No teacher tells what the waves' numbers do: learnt from one alone, they would do nothing, and so for ever.
+        seen = noise if self._objective.draws else network.without_waves(noise)
+        logits = network.logits(seen, labels, weight)
         losses = self._distance(logits, wanted, labels, training=False)
         losses["loss"] = self._objective.regression_weight * losses["reconstruction"]
         if self.finishing is not None and model.training:

@@ -13,6 +13,7 @@ from training.networks.backbones import MlpBackbone
 from training.networks.forward_mode import Dual
 
 LEAST_WEIGHT, MOST_WEIGHT = 0.5, 3.0  # of guidance that it learns
+WAVE_FACTOR = 0.1  # of a number of the noise that is added to a cosine, before training
 
 
 def check_weight(weight: float) -> None:
@@ -28,8 +29,9 @@ class Generator(nn.Module):
     width of the vector of class and weight; dim2, dim3: channels of the layers that draw, at 7x7 and 14x14;
     n_blocks: inverted bottlenecks among them; expansion: their inner width over their outer; numbers: of the noise that
     are used, the first ones (0: all); frequencies: of cosines, down and across, of which the maps are made (0: the
-    layers give every element, as a change of the noise); repeats: how often each residual layer and the convolution at
-    14x14 follow upon themselves, with the same weights.
+    layers give every element, as a change of the noise); wave_numbers: of the noise that follow, added to the first so
+    many cosines, times a factor of each; repeats: how often each residual layer and the convolution at 14x14 follow
+    upon themselves, with the same weights.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Generator(nn.Module):
         expansion: int = 3,
         numbers: int = 0,
         frequencies: int = 0,
+        wave_numbers: int = 0,
         repeats: int = 1,
     ) -> None:
         super().__init__()
@@ -56,13 +59,17 @@ class Generator(nn.Module):
             raise ValueError("numbers and frequencies go together")
         if repeats < 1:
             raise ValueError(f"layers repeat once or more often, not {repeats} times")
-        self.numbers, self.frequencies = numbers, frequencies
+        out = latent_channels * frequencies**2
+        if wave_numbers > min(out, size - numbers):
+            raise ValueError(f"of {out} cosines and {size - numbers} further numbers there are no {wave_numbers}")
+        self.numbers, self.frequencies, self.wave_numbers = numbers, frequencies, wave_numbers
         self.label_embedding = nn.Embedding(classes, embedding)
         self.weight_layer = nn.Linear(1, embedding)
-        out = latent_channels * frequencies**2
         self.backbone = MlpBackbone(numbers or size, dim1, n_layers, embedding, out or size, repeats)
         self.decoder = nn.Sequential(*decoder_layers(latent_channels, dim2, dim3, n_blocks, expansion, repeats=repeats))
         self.register_buffer("cosines", _cosines(frequencies), persistent=False)
+        if wave_numbers:
+            self.wave_factors = nn.Parameter(torch.full((wave_numbers,), WAVE_FACTOR))
 
     cosines: Tensor
 
@@ -73,17 +80,26 @@ class Generator(nn.Module):
         if not self.frequencies:
             found = self.backbone.flat(Dual(noise.flatten(1)), condition).value
             return self.decoder(noise + found.unflatten(1, self.latent_shape))
-        found = self.backbone.flat(Dual(noise.flatten(1)[:, : self.numbers]), condition).value
+        flat = noise.flatten(1)
+        found = self.backbone.flat(Dual(flat[:, : self.numbers]), condition).value
+        if self.wave_numbers:
+            own = flat[:, self.numbers : self.numbers + self.wave_numbers] * self.wave_factors
+            found = found + F.pad(own, (0, found.shape[1] - self.wave_numbers))
         waves = found.unflatten(1, (self.latent_shape[0], self.frequencies, self.frequencies))
         return self.decoder(self.cosines.T @ waves @ self.cosines)
 
     def repeated(self, noise: Tensor) -> Tensor:
-        """Noise of the same shape that has the numbers used over and over: all that a teacher sees is told."""
+        """Noise of the same shape that has the layers' numbers over and over: all that a teacher sees is told."""
         if not self.numbers:
             return noise
         flat = noise.flatten(1)
-        places = torch.arange(flat.shape[1], device=noise.device) % self.numbers
-        return flat[:, places].view_as(noise)
+        return flat[:, torch.arange(flat.shape[1], device=noise.device) % self.numbers].view_as(noise)
+
+    def without_waves(self, noise: Tensor) -> Tensor:
+        """Noise of the same shape that has the layers' numbers alone, and zeros."""
+        if not self.numbers:
+            return noise
+        return F.pad(noise.flatten(1)[:, : self.numbers], (0, noise[0].numel() - self.numbers)).view_as(noise)
 
     def forward(self, noise: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
         """The images."""

@@ -71,7 +71,14 @@ def test_statistics_standardise():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"latent_channels": 2, "n_blocks": 0}, {"numbers": 10, "frequencies": 5}, {"repeats": 3}]
+    "arguments",
+    [
+        {},
+        {"latent_channels": 2, "n_blocks": 0},
+        {"numbers": 10, "frequencies": 5},
+        {"numbers": 10, "frequencies": 5, "wave_numbers": 7},
+        {"repeats": 3},
+    ],
 )
 def test_generators_draw_images_that_depend_on_all_they_are_given(arguments):
     torch.manual_seed(0)
@@ -102,8 +109,32 @@ def test_a_generator_draws_the_same_of_noise_that_repeats_what_it_uses():
     torch.testing.assert_close(repeated.flatten(1)[:, 40:], noise.flatten(1)[:, :9])
 
 
+def test_numbers_of_waves_move_images_and_not_those_that_are_without_them():
+    model = Generator(numbers=10, frequencies=5, wave_numbers=7).eval()
+    torch.nn.init.normal_(model.backbone.last.weight)
+    noise, labels, weight = torch.randn(3, 1, 7, 7), torch.tensor([0, 4, 9]), torch.ones(3)
+    changed = noise.flatten(1).clone()
+    changed[:, 17:] += 1
+    torch.testing.assert_close(model(changed.view_as(noise), labels, weight), model(noise, labels, weight))
+    changed[:, 16] += 1
+    assert not torch.allclose(model(changed.view_as(noise), labels, weight), model(noise, labels, weight))
+    without = model.without_waves(noise)
+    torch.testing.assert_close(model.without_waves(changed.view_as(noise)), without)
+    torch.nn.init.zeros_(model.wave_factors)
+    torch.testing.assert_close(model(noise, labels, weight), model(without, labels, weight))
+
+
 @pytest.mark.parametrize(
-    "arguments", [{"numbers": 50, "frequencies": 2}, {"numbers": 4}, {"frequencies": 8, "numbers": 4}, {"repeats": 0}]
+    "arguments",
+    [
+        {"numbers": 50, "frequencies": 2},
+        {"numbers": 4},
+        {"frequencies": 8, "numbers": 4},
+        {"wave_numbers": 1},
+        {"numbers": 40, "frequencies": 4, "wave_numbers": 10},
+        {"numbers": 4, "frequencies": 2, "wave_numbers": 5},
+        {"repeats": 0},
+    ],
 )
 def test_generators_that_cant_be_are_refused(arguments):
     with pytest.raises(ValueError, match=r"numbers|repeat"):

@@ -27,15 +27,16 @@ MAY_BE_ZERO = {  # of a network's arguments
 }  # fmt: skip
 MOST = 10_000  # of any argument: more would take long to be found too large
 DECODER_WIDTHS = ("dim2", "dim3", "dim4")  # arguments of an AutoEncoder that its encoder does not share
+ADDED = {"generator": "wave_numbers"}  # what a trained network can be given that it lacks
 
 
 def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, Any]:
     """Constructor arguments from the words --NAME VALUE; UsageError for an unknown name or a wrong value.
 
-    going_on: from a checkpoint, whose network is as it is.
+    going_on: from a checkpoint, whose network is as it is but for what can be ADDED.
     """
-    network, allowed = NETWORKS_OF[model], arguments_taken(model)
-    if given and going_on:
+    network, allowed = NETWORKS_OF[model], arguments_taken(model, going_on)
+    if given and not allowed:
         raise click.UsageError(
             "--model-version goes on from a checkpoint, whose network is fixed: leave out " + " ".join(given)
         )
@@ -45,24 +46,31 @@ def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, 
         word = words.pop(0)
         parameter = allowed.get(word.removeprefix("--").replace("-", "_")) if word.startswith("--") else None
         if parameter is None:
-            raise click.UsageError(f"no argument {word!r}; {network.__name__} takes {_in_words(allowed)}.")
+            taker = f"{network.__name__}{' of a checkpoint' if going_on else ''}"
+            raise click.UsageError(f"no argument {word!r}; {taker} takes {_in_words(allowed)}.")
         if not words:
             raise click.UsageError(f"{word} needs a value.")
         with as_usage_errors():
             arguments[parameter.name] = parse_argument(parameter, words.pop(0))
     if model == DECODER and not arguments:
         raise click.UsageError(f"give what the decoder differs in: {_in_words(allowed)}.")
-    check_buildable(network, arguments)
+    if not going_on:
+        check_buildable(network, arguments)
     return arguments
 
 
-def arguments_taken(model: str) -> dict[str, inspect.Parameter]:
-    """Those of the constructor that a user may give to what is trained: the data do not decide them."""
+def arguments_taken(model: str, going_on: bool = False) -> dict[str, inspect.Parameter]:
+    """Those of the constructor that a user may give to what is trained: the data do not decide them.
+
+    going_on: from a checkpoint.
+    """
     network = NETWORKS_OF[model]
     of_latents = {"classes", "latent_channels", "latent_size"}
     decided_by_data = of_latents if network in (Flow, Generator, Classifier) else set()
     parameters = inspect.signature(network, eval_str=True).parameters
     allowed = {name: parameter for name, parameter in parameters.items() if name not in decided_by_data}
+    if going_on:
+        return {name: each.replace(default="as it is") for name, each in allowed.items() if name == ADDED.get(model)}
     return {name: allowed[name].replace(default="as it is") for name in DECODER_WIDTHS} if model == DECODER else allowed
 
 

@@ -20,7 +20,7 @@ from runtime.errors import DataError
 from runtime.noise import MAX_SEED
 from runtime.sampling import diffusion_of
 from training.networks.autoencoders import AUTOENCODERS
-from training.networks.generators import check_weight
+from training.networks.generators import Generator, check_weight
 from training.options import changed
 from training.paths import CLASSIFIER, DECODER, KINDS
 
@@ -98,6 +98,7 @@ def _checked(recipe: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = _table(whole, needed=("dataset", "export", *with_flow))(recipe)
     _complete_samplers(found)
     _check_across(found)
+    _check_added(found)
     return found
 
 
@@ -119,24 +120,28 @@ def _further(*models: str) -> Convert:
     if DECODER in models:
         known |= _flags(click.option("--model", type=click.Choice(models)))
         known["network"] = _network(DECODER, needed=networks.DECODER_WIDTHS)
+    elif models[0] in networks.ADDED:
+        known["network"] = _network(models[0], going_on=True)
 
     def check(found: Mapping[str, Any]) -> None:
-        if (found.get("model") == DECODER) != ("network" in found):
+        if DECODER in models and (found.get("model") == DECODER) != ("network" in found):
             raise DataError("a network is of a decoder, and a decoder has one")
         _check_stage(models, True, found)
 
     return _tables(_table(known, ("name",), check))
 
 
-def _network(model: str, needed: tuple[str, ...] = ()) -> Convert:
-    """What converts the table of a network's arguments."""
-    arguments = networks.arguments_taken(model)
+def _network(model: str, needed: tuple[str, ...] = (), going_on: bool = False) -> Convert:
+    """What converts the table of a network's arguments, or of those that a trained one is given."""
+    arguments = networks.arguments_taken(model, going_on)
 
     def parse(name: str) -> Convert:
         return lambda value: networks.parse_argument(arguments[name], str(value))
 
-    check = partial(networks.check_buildable, networks.NETWORKS_OF[model])
-    return _table({name: parse(name) for name in arguments}, needed, check)
+    known = {name: parse(name) for name in arguments}
+    if going_on:
+        return _table(known)
+    return _table(known, needed, partial(networks.check_buildable, networks.NETWORKS_OF[model]))
 
 
 def _check_stage(models: tuple[str, ...], going_on: bool, found: Mapping[str, Any]) -> None:
@@ -210,6 +215,20 @@ def _check_across(recipe: Mapping[str, Any]) -> None:
             raise DataError(f"{name}: a seed, counted up by rounds, is beyond {MAX_SEED}")
         if any(stage in stages[:index] for index, stage in enumerate(stages)):
             raise DataError(f"{name}: two of them are the same: give one another seed")
+
+
+def _check_added(recipe: Mapping[str, Any]) -> None:
+    """Refuse what a generator's stages would give it that it can't have, or has otherwise."""
+    network = recipe.get("distillation", {}).get("network", {})
+    for stage in recipe.get("generator_stages", []):
+        added = stage.get("network", {})
+        if kept := [name for name in added if network.get(name, added[name]) != added[name]]:
+            raise DataError(f"generator_stages: network: the generator has other {kept[0]} already")
+        network = {**network, **added}
+        try:
+            networks.check_buildable(Generator, network)
+        except click.UsageError as error:
+            raise DataError(f"generator_stages: network: {error.message}") from error
 
 
 def _table(

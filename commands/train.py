@@ -12,6 +12,7 @@ import click
 import torch
 
 from commands import networks
+from commands.click_extras import as_usage_errors
 from commands.data import ensure_data
 from commands.models import default_kind
 from commands.options import SAMPLING, take_dataset
@@ -41,7 +42,7 @@ from training.train_autoencoder import train_autoencoder
 from training.train_classifier import train_classifier
 from training.train_decoder import train_decoder
 from training.train_flow import Given, takes_autoencoder, train_flow
-from training.train_generator import load_teacher, train_generator
+from training.train_generator import load_teacher, train_generator, with_waves
 
 
 @dataclass(frozen=True)
@@ -160,17 +161,19 @@ def _train(training: Training) -> Path:
     _ensure_data(training)
     if training.model == "generator":
         teacher = load_teacher(dataset, training.teacher_version, kind, options.device)
-        return train_generator(
-            task, kind, training.generator_objective, teacher, _initial(training, training.name, Generator)
-        )
+        initial = _initial(training, training.name, Generator)
+        if initial is not None and training.network:
+            with as_usage_errors():
+                initial = with_waves(initial, **training.network)
+        return train_generator(task, kind, training.generator_objective, teacher, initial)
     if training.model == DECODER:
         autoencoder = _load(training, training.teacher_version, kind, AutoEncoder)
         flow = _load(training, training.teacher_version, flow_name(kind), Flow)
         return train_decoder(task, kind, autoencoder, flow)
     if training.model == CLASSIFIER:
         return train_classifier(task, _initial(training, training.name, Classifier))
-    initial = _initial(training, training.name, AUTOENCODERS[training.model])
-    return train_autoencoder(task, kind, training.alpha, training.class_weight, initial)
+    before = _initial(training, training.name, AUTOENCODERS[training.model])
+    return train_autoencoder(task, kind, training.alpha, training.class_weight, before)
 
 
 def _ensure_data(training: Training) -> None:

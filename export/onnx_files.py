@@ -21,6 +21,7 @@ from export.storage import share, shorten_names, store
 
 OPSET = 18
 LARGEST_FOLDED = 32  # elements of a constant that takes the place of what computes it; larger ones loading folds
+OF_CONVOLUTIONS = {"strides": 1, "dilations": 1, "pads": 0, "output_padding": 0}  # their lists where none is given
 
 
 def write(spec: GraphSpec, folder: Path, others: Sequence[str] = ()) -> dict[str, Any]:
@@ -102,8 +103,7 @@ def _strip(model: onnx.ModelProto, spec: GraphSpec) -> None:
     """Remove debug data and attributes that are defaults, and name the batch axis."""
     graph = model.graph
     for node in graph.node:
-        defaults = onnx.defs.get_schema(node.op_type, OPSET, node.domain).attributes
-        said = [each for each in node.attribute if each != defaults[each.name].default_value]
+        said = [each for each in node.attribute if not _is_default(node, each)]
         del node.attribute[:]
         node.attribute.extend(said)
     for item in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
@@ -113,6 +113,17 @@ def _strip(model: onnx.ModelProto, spec: GraphSpec) -> None:
     graph.name = spec.file.removesuffix(".onnx")
     for node in (*graph.input, *graph.output):
         node.type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def _is_default(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> bool:
+    """Whether a node is the same without an attribute. A kernel's shape is its weights'."""
+    if node.op_type in ("Conv", "ConvTranspose"):  # of whose lists the schema doesn't know the defaults
+        if attribute.name == "kernel_shape":
+            return True
+        if attribute.name in OF_CONVOLUTIONS:
+            return set(attribute.ints) == {OF_CONVOLUTIONS[attribute.name]}
+    schema = onnx.defs.get_schema(node.op_type, OPSET, node.domain)
+    return bool(attribute == schema.attributes[attribute.name].default_value)
 
 
 def _shape(node: onnx.ValueInfoProto) -> list[Any]:

@@ -71,12 +71,16 @@ n_layers = 1
 dim2 = 4
 dim3 = 2
 n_blocks = 1
+numbers = 4
+frequencies = 3
 [[generator_stages]]
 name = "finishing"
 total_epochs = 1
 batch_size = 64
 regression_weight = 0.1
 adversarial_weight = 0.5
+[generator_stages.network]
+wave_numbers = 5
 [export]
 weight = 1.5
 diffusion = 0.5

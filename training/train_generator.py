@@ -50,6 +50,18 @@ def load_teacher(dataset: datasets.Dataset, version: Version, kind: str, device:
     return Teacher(autoencoder.network, flow.network, [paths.sha256(file) for file in files])
 
 
+def with_waves(initial: Checkpoint[Generator], wave_numbers: int) -> Checkpoint[Generator]:
+    """The same generator with so many wave_numbers, where it has none; ValueError where it has others, or can't."""
+    if initial.network.wave_numbers == wave_numbers:
+        return initial
+    if initial.network.wave_numbers:
+        raise ValueError(f"the generator has {initial.network.wave_numbers} wave_numbers already")
+    arguments = {**initial.arguments, "wave_numbers": wave_numbers}
+    network = Generator(**arguments).to(initial.network.cosines.device)
+    network.load_state_dict({**network.state_dict(), **initial.network.state_dict()})
+    return Checkpoint(network, arguments, initial.description)
+
+
 def train_generator(
     task: Task, kind: str, objective: GeneratorObjective, teacher: Teacher, initial: Checkpoint[Generator] | None = None
 ) -> Path:

@@ -191,7 +191,7 @@ def test_info_lists_and_details(tmp_path):
     assert "MNIST" in listed
     assert "CPUExecutionProvider" in listed
     (nano,) = [line.split() for line in listed.splitlines() if line.startswith("MNIST-nano:")]
-    assert nano[1:3] == ["10", "1,045"]
+    assert nano[1:3] == ["10", "1,070"]
     assert nano[-1] == "-"  # it does not classify
     detail = json.loads(run("info MNIST --json", tmp_path).stdout)["bundles"][0]
     assert detail["checksum"] == bundles.read("MNIST").checksum

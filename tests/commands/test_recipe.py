@@ -41,6 +41,7 @@ def test_a_recipe_goes_from_images_to_a_bundle(folder, root, monkeypatch):
     assert (bundle.manifest["storage"], bundle.defaults.sampler) == ("int8", "few")
     generator = bundle.manifest["provenance"]["generator"]
     assert (generator["adversarial_weight"], trainings(generator)[1]["regression_weight"]) == (0.5, 1)
+    assert generator["network"]["wave_numbers"] == 5
     decoder = bundle.manifest["provenance"]["vae"]
     _, narrowed, first = trainings(decoder)
     assert (decoder["adversarial_weight"], narrowed["model"], first["alpha"]) == (0.03, "decoder", 0.5)

@@ -92,6 +92,8 @@ WRONG_TRAINING = [
     "train --model generator --diffusion 1",
     "train --model generator --weight 9",
     "train --model decoder --model-version dev",
+    "train --model generator --model-version main --dim1 4",
+    "train --model flow --model-version main --dim1 4",
     "train --model decoder",
     "train --model decoder --steps 2",
     "train --model decoder --dim1 3",

@@ -273,6 +273,12 @@ def test_graphs_carry_no_path_and_no_debug_data(gaussian_bundle):
         assert max(map(len, inside)) <= 3
 
 
+def test_graphs_say_of_convolutions_what_is_not_usual_alone(gaussian_bundle):
+    nodes = [node for path in gaussian_bundle.glob("*.onnx") for node in all_nodes(onnx.load(path).graph)]
+    said = {(a.name, *a.ints) for node in nodes if node.op_type.startswith("Conv") for a in node.attribute if a.ints}
+    assert said == {("strides", 2, 2), ("pads", 1, 1, 1, 1), ("pads", 2, 2, 2, 2)}
+
+
 def test_counts_of_a_known_layer(tmp_path):
     from export.graphs import GraphSpec
 

@@ -13,7 +13,7 @@ from training.networks.backbones import MlpBackbone
 from training.networks.forward_mode import Dual
 
 LEAST_WEIGHT, MOST_WEIGHT = 0.5, 3.0  # of guidance that it learns
-WAVE_FACTOR = 0.1  # of a number of the noise that is added to a cosine, before training
+WAVE_FACTOR = 0.2  # of a number of the noise that is added to a cosine, before training
 
 
 def check_weight(weight: float) -> None:

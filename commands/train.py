@@ -172,8 +172,13 @@ def _train(training: Training) -> Path:
         return train_decoder(task, kind, autoencoder, flow)
     if training.model == CLASSIFIER:
         return train_classifier(task, _initial(training, training.name, Classifier))
-    before = _initial(training, training.name, AUTOENCODERS[training.model])
-    return train_autoencoder(task, kind, training.alpha, training.class_weight, before)
+    return train_autoencoder(
+        task,
+        kind,
+        training.alpha,
+        training.class_weight,
+        _initial(training, training.name, AUTOENCODERS[training.model]),
+    )
 
 
 def _ensure_data(training: Training) -> None:

@@ -84,7 +84,8 @@ class Generator(nn.Module):
         found = self.backbone.flat(Dual(flat[:, : self.numbers]), condition).value
         if self.wave_numbers:
             own = flat[:, self.numbers : self.numbers + self.wave_numbers] * self.wave_factors
-            found = found + F.pad(own, (0, found.shape[1] - self.wave_numbers))
+            unmoved = found.shape[1] - self.wave_numbers
+            found = found + (F.pad(own, (0, unmoved)) if unmoved else own)
         waves = found.unflatten(1, (self.latent_shape[0], self.frequencies, self.frequencies))
         return self.decoder(self.cosines.T @ waves @ self.cosines)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from commands import command_options as own
 from commands import networks
 from commands import options as flags
 from commands import training_options as training
+from commands.toml_tables import Convert, table_of, tables_of, text, values_of
 from runtime.datasets import Dataset
 from runtime.errors import DataError
 from runtime.noise import MAX_SEED
@@ -33,7 +34,6 @@ DECIDED = {
 NEEDED_BY = {"autoencoder": (CLASSIFIER, "flow", "flow_stages"), "distillation": ("generator_stages",)}
 WITH_SAMPLER = ("flow", "flow_stages", "distillation", "generator_stages")  # tables in the order of their trainings
 MOST_ROUNDS = 100
-Convert = Callable[[Any], Any]  # a value of the file to one as the flag has it; DataError where it is none
 
 
 def read(name: str) -> dict[str, Any]:
@@ -76,18 +76,18 @@ def further_stages(recipe: Mapping[str, Any], name: str) -> list[dict[str, Any]]
 
 
 def _checked(recipe: dict[str, Any]) -> dict[str, Any]:
-    sampler = _flags(flags.solver_options(training.SAMPLER))
-    model = _flags(click.option("--model", type=click.Choice(list(AUTOENCODERS))))
-    stored = {"quantize": _flags(own.export_options)["quantize"], **_flags(click.option("--packed", is_flag=True))}
+    sampler = values_of(flags.solver_options(training.SAMPLER))
+    model = values_of(click.option("--model", type=click.Choice(list(AUTOENCODERS))))
+    packed = values_of(click.option("--packed", is_flag=True))
     whole: dict[str, Convert] = {
-        **_flags(flags.dataset_options),
-        "autoencoder": _first(KINDS, {**model, "from": _text}, needed=("model",)),
+        **values_of(flags.dataset_options),
+        "autoencoder": _first(KINDS, {**model, "from": text}, needed=("model",)),
         CLASSIFIER: _first((CLASSIFIER,)),
-        "flow": _first(("flow",), {"from": _text}),
+        "flow": _first(("flow",), {"from": text}),
         "flow_stages": _further("flow", DECODER),
         "distillation": _first(("generator",)),
         "generator_stages": _further("generator"),
-        "export": _table({**sampler, **stored}),
+        "export": table_of({**sampler, "quantize": values_of(own.export_options)["quantize"], **packed}),
     }
     if not recipe.keys() & {"autoencoder", "distillation"}:
         raise DataError("lacks what to train, autoencoder or distillation")
@@ -95,7 +95,7 @@ def _checked(recipe: dict[str, Any]) -> dict[str, Any]:
         if first not in recipe and (idle := recipe.keys() & set(further)):
             raise DataError(f"has {', '.join(sorted(idle))} without {first}")
     with_flow = ("flow",) if "autoencoder" in recipe else ()
-    found: dict[str, Any] = _table(whole, needed=("dataset", "export", *with_flow))(recipe)
+    found: dict[str, Any] = table_of(whole, needed=("dataset", "export", *with_flow))(recipe)
     _complete_samplers(found)
     _check_across(found)
     _check_added(found)
@@ -110,15 +110,15 @@ def _first(
     """What converts a table of the training of a new network, which may be one of several models."""
     known = {**_stage(models), **more, "network": _network(models[0])}
     del known["initial_share"]
-    return _table(known, needed, partial(_check_stage, models, False))
+    return table_of(known, needed, partial(_check_stage, models, False))
 
 
 def _further(*models: str) -> Convert:
     """What converts the tables of trainings that go on, of the first of these models where they name none."""
-    rounds = _flags(click.option("--rounds", type=click.IntRange(1, MOST_ROUNDS)))
-    known = {**_stage(models), **rounds, "name": _text}
+    rounds = values_of(click.option("--rounds", type=click.IntRange(1, MOST_ROUNDS)))
+    known = {**_stage(models), **rounds, "name": text}
     if DECODER in models:
-        known |= _flags(click.option("--model", type=click.Choice(models)))
+        known |= values_of(click.option("--model", type=click.Choice(models)))
         known["network"] = _network(DECODER, needed=networks.DECODER_WIDTHS)
     elif models[0] in networks.ADDED:
         known["network"] = _network(models[0], going_on=True)
@@ -128,7 +128,7 @@ def _further(*models: str) -> Convert:
             raise DataError("a network is of a decoder, and a decoder has one")
         _check_stage(models, True, found)
 
-    return _tables(_table(known, ("name",), check))
+    return tables_of(table_of(known, ("name",), check), anew=("rounds", "sampler"))
 
 
 def _network(model: str, needed: tuple[str, ...] = (), going_on: bool = False) -> Convert:
@@ -140,8 +140,8 @@ def _network(model: str, needed: tuple[str, ...] = (), going_on: bool = False) -
 
     known = {name: parse(name) for name in arguments}
     if going_on:
-        return _table(known)
-    return _table(known, needed, partial(networks.check_buildable, networks.NETWORKS_OF[model]))
+        return table_of(known)
+    return table_of(known, needed, partial(networks.check_buildable, networks.NETWORKS_OF[model]))
 
 
 def _check_stage(models: tuple[str, ...], going_on: bool, found: Mapping[str, Any]) -> None:
@@ -156,10 +156,10 @@ def _check_stage(models: tuple[str, ...], going_on: bool, found: Mapping[str, An
 def _stage(models: tuple[str, ...]) -> dict[str, Convert]:
     """What converts the flags of `train` that one of these models takes, and the table of its sampler's."""
     of_training = (training.training_options, training.machine_options, flags.batch_size_option, flags.seed_option)
-    known = {name: convert for options in of_training for name, convert in _flags(options).items()}
-    sampler = _taken(models, _flags(flags.solver_options(training.SAMPLER)))
+    known = {name: convert for options in of_training for name, convert in values_of(options).items()}
+    sampler = _taken(models, values_of(flags.solver_options(training.SAMPLER)))
     found = {key: convert for key, convert in _taken(models, known).items() if key not in DECIDED}
-    return {**found, "sampler": _table(sampler)} if sampler else found
+    return {**found, "sampler": table_of(sampler)} if sampler else found
 
 
 def _taken(models: tuple[str, ...], known: Mapping[str, Convert]) -> dict[str, Convert]:
@@ -185,13 +185,7 @@ def _with_sampler(recipe: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, An
 
 def _check_across(recipe: Mapping[str, Any]) -> None:
     """Refuse tables that do not fit each other."""
-    try:
-        size = dataset_of(recipe).size
-    except click.UsageError as error:
-        raise DataError(error.message) from error
-    own = [name for name in ("autoencoder", "flow") if name in recipe and "from" not in recipe[name]]
-    if "distillation" in recipe and own and size != "base":
-        raise DataError(f"distillation: a generator of another size learns from the main model: {own[0]} lacks from")
+    _check_taken(recipe)
     for name, table in [*_with_sampler(recipe), ("export", {"sampler": recipe["export"]})]:
         way = table["sampler"]
         try:
@@ -202,6 +196,23 @@ def _check_across(recipe: Mapping[str, Any]) -> None:
             raise DataError(f"{name}: {error}") from error
         if table.get("classifier_version") == "dev" and CLASSIFIER not in recipe:
             raise DataError(f"{name}: classifier_version: there is no table {CLASSIFIER}")
+    for name in ("flow_stages", "generator_stages"):
+        stages = [{**stage, "name": ""} for stage in further_stages(recipe, name)]
+        if any(stage["seed"] > MAX_SEED for stage in stages):
+            raise DataError(f"{name}: a seed, counted up by rounds, is beyond {MAX_SEED}")
+        if any(stage in stages[:index] for index, stage in enumerate(stages)):
+            raise DataError(f"{name}: two of them are the same: give one another seed")
+
+
+def _check_taken(recipe: Mapping[str, Any]) -> None:
+    """Refuse what a recipe takes from other models, where it does not go with what it trains itself."""
+    try:
+        size = dataset_of(recipe).size
+    except click.UsageError as error:
+        raise DataError(error.message) from error
+    own = [name for name in ("autoencoder", "flow") if name in recipe and "from" not in recipe[name]]
+    if "distillation" in recipe and own and size != "base":
+        raise DataError(f"distillation: a generator of another size learns from the main model: {own[0]} lacks from")
     for name in ("autoencoder", "flow"):
         table = recipe.get(name, {})
         if "from" in table and (idle := table.keys() - {"from", "model", "sampler"}):
@@ -209,12 +220,6 @@ def _check_across(recipe: Mapping[str, Any]) -> None:
             raise DataError(f"{name}: what is taken from another model is not trained: leave out {more}")
     if "from" in recipe.get("flow", {}) and "from" not in recipe["autoencoder"]:
         raise DataError("flow: another model's goes with no new encoder: autoencoder lacks from")
-    for name in ("flow_stages", "generator_stages"):
-        stages = [{**stage, "name": ""} for stage in further_stages(recipe, name)]
-        if any(stage["seed"] > MAX_SEED for stage in stages):
-            raise DataError(f"{name}: a seed, counted up by rounds, is beyond {MAX_SEED}")
-        if any(stage in stages[:index] for index, stage in enumerate(stages)):
-            raise DataError(f"{name}: two of them are the same: give one another seed")
 
 
 def _check_added(recipe: Mapping[str, Any]) -> None:
@@ -229,90 +234,3 @@ def _check_added(recipe: Mapping[str, Any]) -> None:
             networks.check_buildable(Generator, network)
         except click.UsageError as error:
             raise DataError(f"generator_stages: network: {error.message}") from error
-
-
-def _table(
-    known: Mapping[str, Convert],
-    needed: tuple[str, ...] = (),
-    check: Callable[[Mapping[str, Any]], None] = lambda found: None,
-) -> Convert:
-    """What converts the values of a table, which has no keys but the known and all those needed.
-
-    check: UsageError where values do not fit each other.
-    """
-
-    def convert(table: Any) -> dict[str, Any]:
-        if not isinstance(table, dict):
-            raise DataError("is no table")
-        for key in needed:
-            if key not in table:
-                raise DataError(f"lacks {key}")
-        found = {}
-        for key, value in table.items():
-            if key not in known:
-                raise DataError(f"has {key!r}, which nothing takes")
-            try:
-                found[key] = known[key](value)
-            except click.UsageError as error:
-                raise DataError(f"{key}: {error.message}") from error
-            except (DataError, TypeError, ValueError, OverflowError) as error:
-                raise DataError(f"{key}: {error}") from error
-        check(found)
-        return found
-
-    return convert
-
-
-def _tables(one: Convert) -> Convert:
-    """What converts a list of tables, given what converts one."""
-
-    def convert(tables: Any) -> list[dict[str, Any]]:
-        if not isinstance(tables, list):
-            raise DataError("is no list of tables, [[...]]")
-        return [numbered(number, table) for number, table in enumerate(_carried(tables), 1)]
-
-    def numbered(number: int, table: Any) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = one(table)
-        except click.UsageError as error:
-            raise DataError(f"number {number}: {error.message}") from error
-        except DataError as error:
-            raise DataError(f"number {number}: {error}") from error
-        return found
-
-    return convert
-
-
-def _carried(tables: Sequence[Any]) -> Iterator[Any]:
-    """The tables with what each leaves out as in the one before of its name, if there is one."""
-    last: dict[Any, dict[str, Any]] = {}
-    for table in tables:
-        if not isinstance(table, dict) or not isinstance(table.get("name"), str):
-            yield table  # to be refused
-            continue
-        whole = {**last.get(table["name"], {}), **table}
-        last[table["name"]] = {key: value for key, value in whole.items() if key not in ("rounds", "sampler")}
-        yield whole
-
-
-def _flags(options: Callable[[click.Command], click.Command]) -> dict[str, Convert]:
-    """What converts the values of flags, by their names."""
-    command = options(click.Command("flags"))
-    return {str(flag.name): partial(_as_flag, flag, click.Context(command)) for flag in command.params}
-
-
-def _as_flag(flag: click.Parameter, context: click.Context, value: Any) -> Any:
-    """A value of TOML as the flag has it: a whole number stays one, and only true and false are such."""
-    whole, truth = (isinstance(flag.type, kind) for kind in (click.types.IntParamType, click.types.BoolParamType))
-    if isinstance(value, list) and not (isinstance(flag, click.Option) and flag.multiple):
-        raise DataError(f"{value!r} is no {flag.type.name}")
-    for each in value if isinstance(value, list) else [value]:
-        if isinstance(each, bool) != truth or (whole and not isinstance(each, int)):
-            raise DataError(f"{each!r} is no {flag.type.name}")
-    return flag.type_cast_value(context, value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise DataError(f"{value!r} is no text")
-    return value

@@ -11,7 +11,8 @@ import onnx
 import torch
 
 from export import sources
-from export.graphs import GraphSpec, Networks, bundle_graphs, folded, folded_network, generator_graph
+from export.folding import folded, folded_network
+from export.graphs import GraphSpec, Networks, bundle_graphs, generator_graph
 from export.one_call import CORNERS_AND_SLANTS, SIDES, PosteriorRule
 from export.sources import Source
 from export.storage import Storage, rounded, rounded_network

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import runtime
-from export import graphs as export_graphs
-from export import onnx_files, verify
+from export import folding, onnx_files, verify
 from export.bundles import export_bundle
-from export.graphs import GraphSpec, Networks, fold_batch_norms, folded, folded_network
+from export.folding import fold_batch_norms, folded, folded_network
+from export.graphs import GraphSpec, Networks
 from export.sources import sampler_of
 from export.upsampling import without_shuffling
 from runtime import bundle as bundles
@@ -149,7 +149,7 @@ def test_networks_that_are_folded_wrongly_are_refused(tmp_path, source, monkeypa
             next(right.decoder.parameters()).add_(0.01)
         return right
 
-    monkeypatch.setattr(export_graphs, "folded_network", wrong)
+    monkeypatch.setattr(folding, "folded_network", wrong)
     with pytest.raises(verify.ExportMismatchError, match="image"):
         export_bundle(source, tmp_path / "bundle", SamplerOptions(steps=2), storage=storage)
     assert not (tmp_path / "bundle").exists()

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from export import onnx_files, verify
-from export.graphs import Networks, bundle_graphs, folded
+from export.folding import folded
+from export.graphs import Networks, bundle_graphs
 from export.one_call import CORNERS_AND_SLANTS, SIDES, ReadOnce
 from runtime import bayes
 from runtime.bayes import DenoisingBank

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from export import onnx_files, verify
-from export.graphs import Networks, fold_batch_norms, folded, generator_graph
+from export.folding import fold_batch_norms, folded
+from export.graphs import Networks, generator_graph
 from export.storage import rounded, rounded_network
 from runtime import manifests
 from tests.networks import graphs, session, trained_like

@@ -18,7 +18,7 @@ from training.engine.runs import Task
 from training.networks.autoencoders import AUTOENCODERS, AutoEncoder
 from training.networks.blocks import channels_last
 from training.objectives.adversary import Adversary, PatchCritic
-from training.objectives.losses import LatentLoss, ReconstructionLoss, autoencoder_losses
+from training.objectives.losses import LatentCosts, ReconstructionLoss, autoencoder_losses
 from training.objectives.perception import train_features
 from training.objectives.probe import LatentProbe
 
@@ -57,7 +57,7 @@ def train_autoencoder(
     if class_weight:
         size = math.prod(network.latent_shape)
         probe = companions["probe"] = LatentProbe(size, len(dataset.classes), options.device)
-    latent = LatentLoss(alpha, class_weight, probe)
+    latent = LatentCosts(alpha, class_weight, probe)
 
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
         pixels = augmented(batch[0], options.shift, options.distort) if model.training else batch[0].float() / 255

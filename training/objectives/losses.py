@@ -54,7 +54,7 @@ class ReconstructionLoss:
 
 
 @dataclass(frozen=True)
-class LatentLoss:
+class LatentCosts:
     """What latents cost: alpha times a VAE's KL divergence, class_weight times what a probe fails to read in them."""
 
     alpha: float
@@ -63,7 +63,7 @@ class LatentLoss:
 
 
 def autoencoder_losses(
-    model: AutoEncoder, images: Tensor, labels: Tensor, reconstruction: ReconstructionLoss, latent: LatentLoss
+    model: AutoEncoder, images: Tensor, labels: Tensor, reconstruction: ReconstructionLoss, latent: LatentCosts
 ) -> dict[str, Tensor]:
     """Reconstruction loss plus what the latents cost, for images (N, 1, 28, 28) in [0, 1] and labels (N,)."""
     latents, log_variance = model.encode(images)

@@ -43,7 +43,7 @@ def run(command: click.Command) -> None:
         status = 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        click.echo(f"Error: {one_line(where + (error.strerror or str(error)), None)}", err=True)
         status = 1
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)

@@ -2,8 +2,9 @@
 
 
 def one_line(error: object, most: int | None = 200) -> str:
-    """What an error says, in a line of at most so many characters."""
-    return " ".join(str(error).split())[:most]
+    """What an error says, in a line of at most so many characters, those escaped that a terminal might obey."""
+    line = " ".join(str(error).split())
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)[:most]
 
 
 class ToolkitError(Exception):

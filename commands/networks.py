@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, get_args
 
 import click
@@ -11,12 +12,13 @@ import torch
 from torch import nn
 
 from commands.click_extras import as_usage_errors
+from training import checkpoints, paths
 from training.networks import generators
 from training.networks.autoencoders import AUTOENCODERS, AutoEncoder
 from training.networks.classifiers import Classifier
 from training.networks.flows import Flow
 from training.networks.generators import Generator
-from training.paths import CLASSIFIER, DECODER
+from training.paths import CLASSIFIER, DECODER, Version
 
 MAX_PARAMETERS = 100_000_000
 NETWORKS_OF: dict[str, type[nn.Module]] = {
@@ -30,10 +32,13 @@ DECODER_WIDTHS = ("dim2", "dim3", "dim4")  # arguments of an AutoEncoder that it
 ADDED = {"generator": "wave_numbers"}  # what a trained network can be given that it lacks
 
 
-def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, Any]:
+def arguments_of(
+    model: str, given: Sequence[str], going_on: bool, decided: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """Constructor arguments from the words --NAME VALUE; UsageError for an unknown name or a wrong value.
 
-    going_on: from a checkpoint, whose network is as it is but for what can be ADDED.
+    going_on: from a checkpoint, whose network is as it is but for what can be ADDED; decided: further arguments that
+    the network will have, as far as they are known.
     """
     network, allowed = NETWORKS_OF[model], arguments_taken(model, going_on)
     if given and not allowed:
@@ -55,8 +60,16 @@ def arguments_of(model: str, given: Sequence[str], going_on: bool) -> dict[str, 
     if model == DECODER and not arguments:
         raise click.UsageError(f"give what the decoder differs in: {_in_words(allowed)}.")
     if not going_on:
-        check_buildable(network, arguments)
+        check_buildable(network, {**decided, **arguments})
     return arguments
+
+
+def decided_by_teacher(model: str, kind: str, version: Version) -> dict[str, Any]:
+    """The arguments of a generator that the model decides from which it learns; {} where there is none yet."""
+    path = paths.checkpoint_path(model, version, kind)
+    if not path.is_file():
+        return {}
+    return {"latent_channels": checkpoints.load(path, AutoEncoder).arguments["latent_channels"]}
 
 
 def arguments_taken(model: str, going_on: bool = False) -> dict[str, inspect.Parameter]:

@@ -15,6 +15,7 @@ from commands import command_options as own
 from commands import networks
 from commands import options as flags
 from commands import training_options as training
+from commands.models import default_kind
 from commands.toml_tables import Convert, table_of, tables_of, text, values_of
 from runtime.datasets import Dataset
 from runtime.errors import DataError
@@ -98,7 +99,7 @@ def _checked(recipe: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = table_of(whole, needed=("dataset", "export", *with_flow))(recipe)
     _complete_samplers(found)
     _check_across(found)
-    _check_added(found)
+    _check_generators(found)
     return found
 
 
@@ -139,7 +140,7 @@ def _network(model: str, needed: tuple[str, ...] = (), going_on: bool = False) -
         return lambda value: networks.parse_argument(arguments[name], str(value))
 
     known = {name: parse(name) for name in arguments}
-    if going_on:
+    if model == "generator":  # which is what its teacher decides, too: see _check_generators
         return table_of(known)
     return table_of(known, needed, partial(networks.check_buildable, networks.NETWORKS_OF[model]))
 
@@ -222,15 +223,29 @@ def _check_taken(recipe: Mapping[str, Any]) -> None:
         raise DataError("flow: another model's goes with no new encoder: autoencoder lacks from")
 
 
-def _check_added(recipe: Mapping[str, Any]) -> None:
-    """Refuse what a generator's stages would give it that it can't have, or has otherwise."""
-    network = recipe.get("distillation", {}).get("network", {})
-    for stage in recipe.get("generator_stages", []):
+def _check_generators(recipe: Mapping[str, Any]) -> None:
+    """Refuse a generator that can't be, and what its stages would give it that it can't have, or has otherwise."""
+    if "distillation" not in recipe:
+        return
+    stages = [("distillation", recipe["distillation"])]
+    stages += [("generator_stages", stage) for stage in recipe.get("generator_stages", [])]
+    network = _decided_by_teacher(recipe)
+    for name, stage in stages:
         added = stage.get("network", {})
         if kept := [name for name in added if network.get(name, added[name]) != added[name]]:
-            raise DataError(f"generator_stages: network: the generator has other {kept[0]} already")
+            raise DataError(f"{name}: network: the generator has other {kept[0]} already")
         network = {**network, **added}
         try:
             networks.check_buildable(Generator, network)
         except click.UsageError as error:
-            raise DataError(f"generator_stages: network: {error.message}") from error
+            raise DataError(f"{name}: network: {error.message}") from error
+
+
+def _decided_by_teacher(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """As networks.decided_by_teacher, of the model from which a recipe's generator learns."""
+    dataset, table = dataset_of(recipe), recipe.get("autoencoder", {})
+    if table and "from" not in table and dataset.size == "base":
+        network = table.get("network", {})
+        return {name: value for name, value in network.items() if name == "latent_channels"}
+    model = table.get("from", dataset.key) if dataset.size == "base" else dataset.key
+    return networks.decided_by_teacher(model, table.get("model", default_kind(dataset)), "main")

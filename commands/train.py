@@ -81,12 +81,15 @@ class Training:
         UsageError for what lacks another flag, and for what the network does not take.
         """
         check_together(given, given["model"], going_on=given["model_version"] is not None)
+        dataset, decided = take_dataset(dict(given)), {}
         if given["model"] == "generator":
             networks.check_weight(given["weight"])
+            kind = given["autoencoder"] or default_kind(dataset)
+            decided = networks.decided_by_teacher(dataset.key, kind, given["teacher_version"])
         return cls(
-            take_dataset(dict(given)),
+            dataset,
             options=Options(device=device, **{name: given[name] for name in RUN}),
-            network=networks.arguments_of(given["model"], network, going_on=given["model_version"] is not None),
+            network=networks.arguments_of(given["model"], network, given["model_version"] is not None, decided),
             initial=given["model_version"],
             sampler=SamplerOptions(**{name: given[name] for name in SAMPLING}),
             **{name: given[name] for name in cls._of_flags()},

@@ -6,6 +6,7 @@ import torch
 
 from commands import recipe, recipe_files, training_options
 from runtime.errors import DataError
+from tests.command_line import PROJECT
 from tests.recipes import COMPACT, TINY, run
 from training.checkpoints import CheckpointError
 
@@ -61,6 +62,19 @@ seed = 7
         1.3,
     ]
     assert found["export"].items() >= (last["sampler"] | {"weight": 1.5, "diffusion": 0.5}).items()
+
+
+def test_a_generator_is_of_as_many_channels_as_its_teacher_has(folder, monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    wide = TINY.replace("[autoencoder.network]", "[autoencoder.network]\nlatent_channels = 2", 1)
+    of_fashion = TINY[TINY.index("[distillation]") :].replace("wave_numbers = 5", "wave_numbers = 36")
+    (folder / "wide.toml").write_text(wide.replace("wave_numbers = 5", "wave_numbers = 18"))
+    (folder / "fashion.toml").write_text(f'dataset = "FashionMNIST"\nsize = "nano"\n{of_fashion}')
+    for name, numbers in (("wide", 18), ("fashion", 36)):
+        assert recipe_files.read(name)["generator_stages"][0]["network"]["wave_numbers"] == numbers
+    (folder / "wide.toml").write_text(wide.replace("wave_numbers = 5", "wave_numbers = 19"))
+    with pytest.raises(DataError, match="of 18 cosines"):
+        recipe_files.read("wide")
 
 
 def test_the_diffusion_is_not_another_solvers(folder):

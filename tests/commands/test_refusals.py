@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.command_line import error_line, run
+from tests.command_line import PROJECT, error_line, run
 
 WRONG = [
     ("generate --dataset CIFAR", "'CIFAR' is not one of"),
@@ -97,6 +97,7 @@ WRONG_TRAINING = [
     ("train --model decoder --model-version dev", "not decoder"),
     ("train --model generator --model-version main --dim1 4", "no argument '--dim1'"),
     ("train --model flow --model-version main --dim1 4", "leave out --dim1 4"),
+    ("train --model generator --numbers 24 --frequencies 5 --wave_numbers 30", "of 25 cosines"),
     ("train --model decoder", "give what the decoder differs in"),
     ("train --model decoder --steps 2", "--steps goes with --model flow or generator"),
     ("train --model decoder --dim1 3", "no argument '--dim1'"),
@@ -148,6 +149,11 @@ def test_wrong_training_is_one_line_and_status_2(tmp_path, words, reason):
 )
 def test_wrong_use_that_can_be_mended_says_how(tmp_path, words, hint):
     assert hint in error_line(run(words, tmp_path, status=2))
+
+
+def test_a_generators_arguments_are_refused_by_what_its_teacher_has():
+    words = "train --dataset FashionMNIST --model generator --numbers 24 --frequencies 5 --wave_numbers 101"
+    assert "of 100 cosines and 172 further numbers" in error_line(run(words, PROJECT, status=2, torch=True))
 
 
 def test_unknown_network_arguments_list_the_real_ones(tmp_path):

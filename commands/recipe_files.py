@@ -232,7 +232,7 @@ def _check_generators(recipe: Mapping[str, Any]) -> None:
     network = _decided_by_teacher(recipe)
     for name, stage in stages:
         added = stage.get("network", {})
-        if kept := [name for name in added if network.get(name, added[name]) != added[name]]:
+        if kept := [each for each in added if network.get(each, added[each]) != added[each]]:
             raise DataError(f"{name}: network: the generator has other {kept[0]} already")
         network = {**network, **added}
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -81,19 +81,19 @@ class Training:
         UsageError for what lacks another flag, and for what the network does not take.
         """
         check_together(given, given["model"], going_on=given["model_version"] is not None)
-        dataset, decided = take_dataset(dict(given)), {}
-        if given["model"] == "generator":
-            networks.check_weight(given["weight"])
-            kind = given["autoencoder"] or default_kind(dataset)
-            decided = networks.decided_by_teacher(dataset.key, kind, given["teacher_version"])
-        return cls(
-            dataset,
+        training = cls(
+            take_dataset(dict(given)),
             options=Options(device=device, **{name: given[name] for name in RUN}),
-            network=networks.arguments_of(given["model"], network, given["model_version"] is not None, decided),
             initial=given["model_version"],
             sampler=SamplerOptions(**{name: given[name] for name in SAMPLING}),
             **{name: given[name] for name in cls._of_flags()},
         )
+        decided = {}
+        if training.model == "generator":
+            networks.check_weight(given["weight"])
+            decided = networks.decided_by_teacher(training.dataset.key, training.kind, training.teacher_version)
+        arguments = networks.arguments_of(training.model, network, training.initial is not None, decided)
+        return replace(training, network=arguments)
 
     @classmethod
     def _of_flags(cls) -> list[str]:

@@ -66,12 +66,6 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("words", "reason"), WRONG)
-def test_wrong_use_is_one_line_and_status_2(tmp_path, words, reason):
-    assert reason in error_line(run(words, tmp_path, status=2))
-    assert not list(tmp_path.iterdir())
-
-
 WRONG_TRAINING = [
     ("train", "give --model"),
     ("train --model gan", "'gan' is not one of"),
@@ -134,9 +128,12 @@ WRONG_TRAINING = [
 ]
 
 
-@pytest.mark.parametrize(("words", "reason"), WRONG_TRAINING)
-def test_wrong_training_is_one_line_and_status_2(tmp_path, words, reason):
-    assert reason in error_line(run(words, tmp_path, status=2, torch=True))
+@pytest.mark.parametrize(
+    ("words", "reason", "torch"), [(*each, False) for each in WRONG] + [(*each, True) for each in WRONG_TRAINING]
+)
+def test_wrong_use_is_one_line_and_status_2(tmp_path, words, reason, torch):
+    assert reason in error_line(run(words, tmp_path, status=2, torch=torch))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime.errors import DataError
-from training import calibration, checkpoints, latents, parallel
+from training import calibration, checkpoints, denoising_bank, latents, parallel, scoring
 from training.checkpoints import Checkpoint, CheckpointError
 from training.engine.batches import TensorRows, image_rows
 from training.engine.loop import Job, Losses, Stateful, fit
@@ -192,12 +192,12 @@ def _posterior(
     resumed: bool,
 ) -> PosteriorLoss:
     """How badly the flow's posterior reads classes; resumed: a state follows, with weights and rivals."""
-    bank, rivals = calibration.plain_bank(objective.pairs), torch.zeros(len(frequencies), 1, dtype=torch.int64)
+    bank, rivals = denoising_bank.plain_bank(objective.pairs), torch.zeros(len(frequencies), 1, dtype=torch.int64)
     if not resumed:
         z, labels = _standardised(flow, encoded.parts["validation"])
-        errors = calibration.errors_of(flow, z, bank, len(frequencies), task.track)
-        bank = calibration.fit_bank(errors, labels, frequencies)
-        rivals = calibration.rivals(errors, labels, frequencies, bank, RIVALS)
+        errors = scoring.errors_of(flow, z, bank, len(frequencies), task.track)
+        bank = denoising_bank.fit_bank(errors, labels, frequencies)
+        rivals = denoising_bank.rivals(errors, labels, frequencies, bank, RIVALS)
     return PosteriorLoss(bank, rivals, frequencies, flow.latent_shape, task.options.device)
 
 

@@ -4,22 +4,11 @@ import torch
 
 from runtime import bayes
 from tests.gaussian import gaussian_flow
-from training import calibration, staged_reading
+from training import calibration, denoising_bank, scoring, staged_reading
 
 
 def choose_schedule(labels, *reading):
     return staged_reading.choose_schedule(staged_reading.StagedReading(*reading), labels)
-
-
-def test_weights_find_the_informative_pair():
-    """Errors of pair 0 tell the class, those of pair 1 are noise: the fit weighs them so."""
-    generator = np.random.default_rng(0)
-    labels = generator.integers(3, size=600)
-    errors = generator.uniform(0.5, 1.5, size=(600, 2, 3))
-    errors[np.arange(600), 0, labels] -= 0.3
-    weights = calibration.fit_weights(errors, labels, np.full(3, 1 / 3), np.array([0.5, 0.5]))
-    assert weights[0] > 4 * weights[1]
-    assert (weights >= 0).all()
 
 
 def test_temperature_undoes_a_scale():
@@ -46,7 +35,7 @@ def test_rules_are_compared_by_the_posteriors_that_a_bundle_gives():
     labels = np.random.default_rng(0).choice(10, 200, p=prior)
     latents = torch.randn(200, *flow.latent_shape, generator=torch.Generator().manual_seed(0))
     found = calibration.calibrate(flow, latents, torch.from_numpy(labels), prior.tolist(), pairs=2)
-    scorer = calibration._scorer(flow, 10, calibration.plain_bank(2))
+    scorer = scoring.scorer_of(flow, 10, denoising_bank.plain_bank(2))
     for rule in ("ode", "likelihood"):
         scores, temperature = (
             scorer(latents[: found["validation"]["images"]].numpy(), rule),

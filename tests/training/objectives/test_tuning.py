@@ -4,11 +4,11 @@ import numpy as np
 import torch
 
 from runtime import bayes, noise
-from training import calibration
-from training.calibration import NumpyFlow
+from training import denoising_bank
 from training.networks.flows import Flow
 from training.objectives.probe import LatentProbe
 from training.objectives.tuning import PosteriorLoss, denoising_errors
+from training.scoring import NumpyFlow
 
 CLASSES = 3
 
@@ -38,7 +38,7 @@ def test_tuning_teaches_a_flow_to_read_classes():
     latents = 0.3 * torch.randn(90, *flow.latent_shape) + labels.view(-1, 1, 1, 1)
     prior = [1 / CLASSES] * CLASSES
     rivals = torch.tensor([[0, 1, 2], [1, 0, 2], [2, 1, 0]])
-    posterior = PosteriorLoss(calibration.plain_bank(4), rivals, prior, flow.latent_shape, torch.device("cpu"))
+    posterior = PosteriorLoss(denoising_bank.plain_bank(4), rivals, prior, flow.latent_shape, torch.device("cpu"))
     optimiser = torch.optim.Adam(flow.parameters(), 1e-2)
     losses = []
     for _ in range(60):
@@ -54,24 +54,12 @@ def test_tuning_may_learn_what_a_classifier_reads_rather_than_labels():
     flow = flow_of()
     latents, labels = torch.randn(6, *flow.latent_shape), torch.arange(6) % CLASSES
     prior, rivals = [1 / CLASSES] * CLASSES, torch.tensor([[0, 1, 2], [1, 0, 2], [2, 1, 0]])
-    posterior = PosteriorLoss(calibration.plain_bank(4), rivals, prior, flow.latent_shape, torch.device("cpu"))
+    posterior = PosteriorLoss(denoising_bank.plain_bank(4), rivals, prior, flow.latent_shape, torch.device("cpu"))
     sure = 50.0 * torch.nn.functional.one_hot(labels, CLASSES)
     torch.testing.assert_close(posterior(flow, latents, labels, sure), posterior(flow, latents, labels))
     others = [posterior(flow, latents, (labels + more) % CLASSES) for more in range(CLASSES)]
     undecided = posterior(flow, latents, labels, torch.zeros(6, CLASSES))
     torch.testing.assert_close(undecided, torch.stack(others).mean())
-
-
-def test_rivals_are_a_class_and_those_it_is_taken_for():
-    flow = flow_of()
-    labels = torch.arange(30) % CLASSES
-    latents = torch.randn(30, *flow.latent_shape)
-    bank = calibration.plain_bank(4)
-    errors = calibration.errors_of(flow, latents, bank, CLASSES)
-    found = calibration.rivals(errors, labels, [1 / CLASSES] * CLASSES, bank, 2)
-    assert found.shape == (CLASSES, 2)
-    assert found[:, 0].tolist() == [0, 1, 2]
-    assert all(len(set(row)) == 2 for row in found.tolist())
 
 
 def test_a_probe_learns_in_training_only_and_gives_gradients_to_latents_only():

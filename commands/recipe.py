@@ -15,7 +15,7 @@ from commands.export import bundle_target, write_bundle
 from commands.models import default_kind
 from commands.progress import note
 from commands.train import Training, train
-from commands.training_options import RUN
+from commands.training_options import LOSS, RUN
 from commands.training_processes import agreed
 from export.bundles import replaceable
 from export.sources import Source
@@ -150,7 +150,7 @@ class _Stages:
         _note(f"{self.name}: {stage}")
         table = {key: value for key, value in table.items() if key != "name"} | {"model": model}
         if "sampler" in table:
-            more["sampler"] = SamplerOptions(**table.pop("sampler"))
+            table["sampler"] = SamplerOptions(**table["sampler"])
         self.line = train(_training(table, self.run, **self.common, **more), promote=False)
 
 
@@ -160,7 +160,8 @@ def _note(text: str) -> None:
 
 
 def _training(stage: dict[str, Any], run: Options, **common: Any) -> Training:
-    """A stage's table to what it trains: keys of Options, and of Training."""
+    """A stage's table to what it trains: keys of Options, of its objective, and of Training."""
     of_options = {key: value for key, value in stage.items() if key in RUN}
-    rest = {key: value for key, value in stage.items() if key not in of_options}
-    return Training(options=replace(run, **of_options), **rest, **common)
+    loss = {key: value for key, value in stage.items() if key in (*LOSS, "sampler")}
+    rest = {key: value for key, value in stage.items() if key not in of_options | loss}
+    return Training(options=replace(run, **of_options), loss=loss, **rest, **common)

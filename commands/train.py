@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import torch
@@ -17,7 +17,7 @@ from commands.data import ensure_data
 from commands.models import default_kind
 from commands.options import SAMPLING, take_dataset
 from commands.progress import note, track
-from commands.training_options import RUN, check_together
+from commands.training_options import LOSS, RUN, check_together
 from commands.training_processes import agreed
 from runtime.datasets import Dataset
 from runtime.tracking import untracked
@@ -29,20 +29,15 @@ from training.networks.blocks import Network
 from training.networks.classifiers import Classifier
 from training.networks.flows import Flow
 from training.networks.generators import Generator
-from training.options import (
-    ALPHA,
-    DrawingObjective,
-    FlowObjective,
-    GeneratorObjective,
-    Options,
-    SamplerOptions,
-)
+from training.options import AutoencoderObjective, FlowObjective, GeneratorObjective, Options, SamplerOptions
 from training.paths import CLASSIFIER, DECODER, KINDS, Version, flow_name, generator_name
 from training.train_autoencoder import train_autoencoder
 from training.train_classifier import train_classifier
 from training.train_decoder import train_decoder
 from training.train_flow import Given, takes_autoencoder, train_flow
 from training.train_generator import load_teacher, train_generator, with_waves
+
+Objective = TypeVar("Objective", AutoencoderObjective, FlowObjective, GeneratorObjective)
 
 
 @dataclass(frozen=True)
@@ -57,22 +52,9 @@ class Training:
     initial: Version | None = None
     teacher_version: Version = "main"  # of what a generator, or a decoder, learns from
     classifier_version: Version | None = None  # of what a flow learns classes from, rather than labels
-    alpha: float = ALPHA
-    class_weight: float = FlowObjective.class_weight
     autoencoder: str | None = None  # whose latents a flow learns, beside whose flow a generator, or whose decoder
     latents: Path | None = None
-    sample_latents: bool = FlowObjective.sample_latents
-    pairs: int = FlowObjective.pairs
-    frechet_weight: float = DrawingObjective.frechet_weight
-    frechet_spread: float = DrawingObjective.frechet_spread
-    kernel_weight: float = DrawingObjective.kernel_weight
-    detail_weight: float = DrawingObjective.detail_weight
-    reading_weight: float = DrawingObjective.reading_weight
-    adversarial_weight: float = DrawingObjective.adversarial_weight
-    judges: int = DrawingObjective.judges
-    judge_steps: int = DrawingObjective.judge_steps
-    regression_weight: float = GeneratorObjective.regression_weight
-    sampler: SamplerOptions = field(default_factory=SamplerOptions)
+    loss: Mapping[str, Any] = field(default_factory=dict)  # of its objective, but for what that has by default
 
     @classmethod
     def from_flags(cls, given: Mapping[str, Any], network: Sequence[str], device: torch.device) -> Training:
@@ -85,7 +67,8 @@ class Training:
             take_dataset(dict(given)),
             options=Options(device=device, **{name: given[name] for name in RUN}),
             initial=given["model_version"],
-            sampler=SamplerOptions(**{name: given[name] for name in SAMPLING}),
+            loss={name: given[name] for name in LOSS}
+            | {"sampler": SamplerOptions(**{name: given[name] for name in SAMPLING})},
             **{name: given[name] for name in cls._of_flags()},
         )
         decided = {}
@@ -98,18 +81,13 @@ class Training:
     @classmethod
     def _of_flags(cls) -> list[str]:
         """The fields that are flags of `train` as they are."""
-        others = {"dataset", "options", "network", "initial", "sampler"}
+        others = {"dataset", "options", "network", "initial", "loss"}
         return [each.name for each in fields(cls) if each.name not in others]
 
-    @property
-    def flow_objective(self) -> FlowObjective:
-        """What a flow minimises."""
-        return FlowObjective(**{each.name: getattr(self, each.name) for each in fields(FlowObjective)})
-
-    @property
-    def generator_objective(self) -> GeneratorObjective:
-        """What a generator minimises."""
-        return GeneratorObjective(**{each.name: getattr(self, each.name) for each in fields(GeneratorObjective)})
+    def objective(self, of: type[Objective]) -> Objective:
+        """What a network minimises that has an objective of this type."""
+        names = {each.name for each in fields(of)}
+        return of(**{name: value for name, value in self.loss.items() if name in names})
 
     @cached_property
     def kind(self) -> str:
@@ -130,7 +108,7 @@ class Training:
 def train(training: Training, promote: bool | None) -> str:
     """Train one network and, where the user agrees, make its checkpoint the main one; returns a line."""
     path = _train(training)
-    with_decoder = training.model == "flow" and training.flow_objective.draws
+    with_decoder = training.model == "flow" and training.objective(FlowObjective).draws
     if promote is None:
         both = f"{training.kind} and {training.name}" if with_decoder else training.name
         promote = agreed(f"Replace the main {both} of {training.dataset.model_name} by this training's?")
@@ -159,7 +137,7 @@ def _train(training: Training) -> Path:
     show = track if parallel.is_first() else untracked
     task = Task(dataset, root, dict(training.network), options, click.echo, show)
     if training.model == "flow":
-        objective, given = training.flow_objective, _given_to_flow(training)
+        objective, given = training.objective(FlowObjective), _given_to_flow(training)
         return train_flow(task, kind, training.latents_path, objective, given)
     _ensure_data(training)
     if training.model == "generator":
@@ -168,20 +146,15 @@ def _train(training: Training) -> Path:
         if initial is not None and training.network:
             with as_usage_errors():
                 initial = with_waves(initial, **training.network)
-        return train_generator(task, kind, training.generator_objective, teacher, initial)
+        return train_generator(task, kind, training.objective(GeneratorObjective), teacher, initial)
     if training.model == DECODER:
         autoencoder = _load(training, training.teacher_version, kind, AutoEncoder)
         flow = _load(training, training.teacher_version, flow_name(kind), Flow)
         return train_decoder(task, kind, autoencoder, flow)
     if training.model == CLASSIFIER:
         return train_classifier(task, _initial(training, training.name, Classifier))
-    return train_autoencoder(
-        task,
-        kind,
-        training.alpha,
-        training.class_weight,
-        _initial(training, training.name, AUTOENCODERS[training.model]),
-    )
+    initial_autoencoder = _initial(training, training.name, AUTOENCODERS[training.model])
+    return train_autoencoder(task, kind, training.objective(AutoencoderObjective), initial_autoencoder)
 
 
 def _ensure_data(training: Training) -> None:
@@ -192,7 +165,7 @@ def _ensure_data(training: Training) -> None:
 
 
 def _given_to_flow(training: Training) -> Given:
-    objective, with_classifier = training.flow_objective, training.classifier_version
+    objective, with_classifier = training.objective(FlowObjective), training.classifier_version
     initial, autoencoder, classifier = _initial(training, training.name, Flow), None, None
     if takes_autoencoder(objective, training.options, with_classifier is not None):
         _ensure_data(training)

@@ -11,9 +11,9 @@ import click
 from commands.click_extras import Command, Number, all_of, flag, given_flags, titled
 from commands.options import BITS, THREADS, latents_option
 from training.options import (
-    ALPHA,
     DRAWING_WEIGHTS,
     FEATURE_STEPS,
+    AutoencoderObjective,
     FlowObjective,
     GeneratorObjective,
     Optimizer,
@@ -25,6 +25,10 @@ from training.paths import CLASSIFIER, DECODER, KINDS, VERSIONS
 
 # Flags of `train` that are fields of Options.
 RUN = tuple(each.name for each in fields(Options) if each.name != "device")
+
+# Flags of `train` that are fields of objectives.
+OBJECTIVES = (AutoencoderObjective, FlowObjective, GeneratorObjective)
+LOSS = tuple(dict.fromkeys(each.name for of in OBJECTIVES for each in fields(of) if each.name != "sampler"))
 
 # Flags of `train` that not all models take, by those that do.
 OF_SOME = {
@@ -183,7 +187,7 @@ def training_options(command: click.Command) -> click.Command:
             _weight(
                 "--alpha",
                 "Weight of KL against the reconstruction (vae).",
-                default=ALPHA,
+                default=AutoencoderObjective.alpha,
             ),
             _weight(
                 "--class-weight",

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "bfloat16"]
 Optimizer = Literal["adamw", "soap"]
-ALPHA = 0.2  # of the KL divergence in what a VAE minimises, where nothing else is said
 FEATURE_STEPS = 1500  # for which a judge learns, where nothing else is said
 
 
@@ -47,6 +46,17 @@ def changed(way: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of SamplerOptions with what is given instead; the diffusion is not another solver's."""
     own = {"diffusion": None} if given.get("sampler", way["sampler"]) != way["sampler"] else {}
     return {**way, **own, **given}
+
+
+@dataclass(frozen=True)
+class AutoencoderObjective:
+    """What latents cost beside the reconstruction.
+
+    alpha: weight of a VAE's KL divergence; class_weight: of how badly a small classifier reads them.
+    """
+
+    alpha: float = 0.2
+    class_weight: float = 0.0
 
 
 @dataclass(frozen=True)

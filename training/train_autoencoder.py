@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
@@ -18,23 +19,23 @@ from training.engine.runs import Task
 from training.networks.autoencoders import AUTOENCODERS, AutoEncoder
 from training.networks.blocks import channels_last
 from training.objectives.adversary import Adversary, PatchCritic
-from training.objectives.losses import LatentCosts, ReconstructionLoss, autoencoder_losses
+from training.objectives.losses import ReconstructionLoss, autoencoder_losses
 from training.objectives.perception import train_features
 from training.objectives.probe import LatentProbe
+from training.options import AutoencoderObjective
 
 ADVERSARY_STARTS = 0.2  # of all steps
 
 
 def train_autoencoder(
-    task: Task, kind: str, alpha: float, class_weight: float = 0.0, initial: Checkpoint[AutoEncoder] | None = None
+    task: Task, kind: str, objective: AutoencoderObjective, initial: Checkpoint[AutoEncoder] | None = None
 ) -> Path:
     """Train and save the dev checkpoint at every epoch; returns its path.
 
-    kind: "autoencoder" or "vae"; alpha: weight of the KL divergence; class_weight: of how badly a small classifier
-    reads the latents; initial: a checkpoint to go on from.
+    kind: "autoencoder" or "vae"; initial: a checkpoint to go on from.
     """
     dataset, options, track = task.dataset, task.options, task.track
-    run = task.run(kind, initial, {"alpha": alpha, "class_weight": class_weight})
+    run = task.run(kind, initial, asdict(objective))
     if run.is_complete():
         return run.checkpoint
     torch.manual_seed(options.seed)
@@ -54,15 +55,14 @@ def train_autoencoder(
     reconstruction = ReconstructionLoss(features.features, adversary)
     companions: dict[str, Stateful] = {"features": features, "adversary": adversary}
     probe = None
-    if class_weight:
+    if objective.class_weight:
         size = math.prod(network.latent_shape)
         probe = companions["probe"] = LatentProbe(size, len(dataset.classes), options.device)
-    latent = LatentCosts(alpha, class_weight, probe)
 
     def losses_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
         pixels = augmented(batch[0], options.shift, options.distort) if model.training else batch[0].float() / 255
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return autoencoder_losses(cast(AutoEncoder, model), pixels, batch[1], reconstruction, latent)
+        return autoencoder_losses(cast(AutoEncoder, model), pixels, batch[1], reconstruction, objective, probe)
 
     fit(Job(network, train, losses_of, parts, companions), run, state, track)
     parallel.wait()

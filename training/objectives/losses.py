@@ -14,6 +14,7 @@ from training.networks.autoencoders import AutoEncoder, pixels_of, sigmoids_of
 from training.objectives.adversary import Adversary
 from training.objectives.probe import LatentProbe
 from training.objectives.tuning import VelocityField
+from training.options import AutoencoderObjective
 
 FEATURE_WEIGHT = 40.0
 ADVERSARIAL_WEIGHT = 2.0
@@ -53,28 +54,27 @@ class ReconstructionLoss:
         return {"reconstruction": total, **losses}
 
 
-@dataclass(frozen=True)
-class LatentCosts:
-    """What latents cost: alpha times a VAE's KL divergence, class_weight times what a probe fails to read in them."""
-
-    alpha: float
-    class_weight: float = 0.0
-    probe: LatentProbe | None = None
-
-
 def autoencoder_losses(
-    model: AutoEncoder, images: Tensor, labels: Tensor, reconstruction: ReconstructionLoss, latent: LatentCosts
+    model: AutoEncoder,
+    images: Tensor,
+    labels: Tensor,
+    reconstruction: ReconstructionLoss,
+    objective: AutoencoderObjective,
+    probe: LatentProbe | None = None,
 ) -> dict[str, Tensor]:
-    """Reconstruction loss plus what the latents cost, for images (N, 1, 28, 28) in [0, 1] and labels (N,)."""
+    """Reconstruction loss plus what the latents cost, for images (N, 1, 28, 28) in [0, 1] and labels (N,).
+
+    probe: the classifier that reads them, where there is one.
+    """
     latents, log_variance = model.encode(images)
     costs: dict[str, Tensor] = {}
-    weights = {"kl": latent.alpha, "class": latent.class_weight}
+    weights = {"kl": objective.alpha, "class": objective.class_weight}
     if log_variance is not None:
         costs["kl"] = kl_divergence(latents, log_variance).mean()
         if model.training:
             latents = latents + torch.exp(0.5 * log_variance) * parallel.randn_like(latents)
-    if latent.probe is not None:
-        costs["class"] = latent.probe.loss(latents, labels, model.training)
+    if probe is not None:
+        costs["class"] = probe.loss(latents, labels, model.training)
     losses = reconstruction(model.decoder(latents), images, labels, model.training)
     total = losses["reconstruction"] + sum(weights[name] * cost for name, cost in costs.items())
     return {"loss": total, **losses, **costs}

@@ -4,7 +4,6 @@ import torch
 from tests.gaussian import gaussian_flow
 from training.networks.autoencoders import AutoEncoder, VarAutoEncoder, sigmoids_of
 from training.objectives.losses import (
-    LatentCosts,
     ReconstructionLoss,
     autoencoder_losses,
     flow_matching_loss,
@@ -12,6 +11,7 @@ from training.objectives.losses import (
     sample_times,
 )
 from training.objectives.perception import FeatureNetwork
+from training.options import AutoencoderObjective
 
 
 def test_optimal_flow_has_the_least_loss():
@@ -62,10 +62,12 @@ def test_alpha_weighs_the_kl_divergence():
     model, loss = VarAutoEncoder(dim1=4, dim2=4, n_layers=1).eval(), ReconstructionLoss(FeatureNetwork().features)
     images = torch.rand(4, 1, 28, 28)
     labels = torch.zeros(4, dtype=torch.long)
-    without, doubled = (autoencoder_losses(model, images, labels, loss, LatentCosts(alpha)) for alpha in (0.0, 2.0))
+    without, doubled = (
+        autoencoder_losses(model, images, labels, loss, AutoencoderObjective(alpha)) for alpha in (0.0, 2.0)
+    )
     assert (doubled["loss"] - without["loss"]).item() == pytest.approx(2 * without["kl"].item(), rel=1e-4)
     plain = AutoEncoder(dim1=4, dim2=4, n_layers=1).eval()
-    assert "kl" not in autoencoder_losses(plain, images, labels, loss, LatentCosts(0.2))
+    assert "kl" not in autoencoder_losses(plain, images, labels, loss, AutoencoderObjective(0.2))
 
 
 def test_pixels_cost_the_cross_entropy_of_their_sigmoids():

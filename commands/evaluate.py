@@ -76,6 +76,8 @@ def _check_recordable(choice: Choice, settings: Mapping[str, Any], extent: Exten
         return
     if not choice.version == choice.autoencoder_version == "main":
         raise click.UsageError("--record goes with main versions: a dev model has no bundle to write to.")
+    if extent.part != "test":
+        raise click.UsageError("--record is of figures of test images, as info says: leave --part out.")
     if any(value is not None for value in settings.values()):
         raise click.UsageError("--record goes with the bundle's own settings, which its figures are of.")
     if extent.num is not None:
@@ -211,8 +213,13 @@ def _command(choice: Choice, extent: Extent) -> str:
     size = f" --size {dataset.size}" if dataset.size != "base" else ""
     of_model = f"--dataset {dataset.name}{split}{size}"
     if choice.bundle is not None:
-        path = choice.bundle.path
-        shortened = Path(path.name) if path.is_absolute() else path  # no folders of this machine
-        of_model = f"--bundle {shortened if path.parent == places.SHIPPED else places.as_text(shortened)}"
+        of_model = f"--bundle {_named(choice.bundle.path)}"
     networks = " --train-networks" if extent.train_networks else ""
     return f"python cli.py evaluate {of_model} --part {extent.part} --seeds {extent.seeds}{networks}"
+
+
+def _named(bundle: Path) -> str:
+    """A bundle for --bundle: a shipped one's name, any other's path without folders of this machine."""
+    if bundle.parent == places.SHIPPED:
+        return bundle.name.removesuffix(places.SUFFIX)
+    return places.as_text(Path(bundle.name) if bundle.is_absolute() else bundle)

@@ -21,8 +21,6 @@ from export.bundles import replaceable
 from export.sources import Source
 from runtime.errors import ToolkitError
 from training import checkpoints, parallel
-from training.networks.autoencoders import AutoEncoder
-from training.networks.flows import Flow
 from training.options import Options, SamplerOptions
 from training.paths import CLASSIFIER, DECODER, Version, flow_name, generator_name, interrupted
 
@@ -86,9 +84,7 @@ def _check_given(recipe: dict[str, Any], kind: str, classes: int) -> None:
         for table, name in (("autoencoder", kind), ("flow", flow_name(kind)))
     )
     if autoencoder is not None and flow is not None:
-        found = checkpoints.load(flow, Flow)
-        checkpoints.check_classes(found, flow, classes)
-        checkpoints.check_fits(found, flow, checkpoints.load(autoencoder, AutoEncoder), autoencoder)
+        checkpoints.load_fitting(autoencoder, flow, classes)
 
 
 @dataclass

@@ -113,7 +113,7 @@ def train(training: Training, promote: bool | None) -> str:
         both = f"{training.kind} and {training.name}" if with_decoder else training.name
         promote = agreed(f"Replace the main {both} of {training.dataset.model_name} by this training's?")
     if promote and parallel.is_first():
-        if training.model == "flow" and not with_decoder:
+        if training.model == DECODER or (training.model == "flow" and not with_decoder):
             _check_fits_main(training, path)
         if with_decoder:
             checkpoints.promote(training.dataset.model_name, training.kind)
@@ -124,11 +124,11 @@ def train(training: Training, promote: bool | None) -> str:
 
 
 def _check_fits_main(training: Training, path: Path) -> None:
-    """CheckpointError where a flow goes with another autoencoder than the main one, if there is one."""
-    main = paths.checkpoint_path(training.dataset.model_name, "main", training.kind)
-    if not main.is_file():
-        return
-    checkpoints.check_fits(checkpoints.load(path, Flow), path, checkpoints.load(main, AutoEncoder), main)
+    """CheckpointError where a flow goes with another autoencoder than the main one, or the other way round."""
+    names = training.kind, flow_name(training.kind)
+    autoencoder, flow = (path if name == training.name else _path(training, "main", name) for name in names)
+    if autoencoder.is_file() and flow.is_file():
+        checkpoints.load_fitting(autoencoder, flow, len(training.dataset.classes))
 
 
 def _train(training: Training) -> Path:
@@ -148,9 +148,9 @@ def _train(training: Training) -> Path:
                 initial = with_waves(initial, **training.network)
         return train_generator(task, kind, training.objective(GeneratorObjective), teacher, initial)
     if training.model == DECODER:
-        autoencoder = _load(training, training.teacher_version, kind, AutoEncoder)
-        flow = _load(training, training.teacher_version, flow_name(kind), Flow)
-        return train_decoder(task, kind, autoencoder, flow)
+        own, of_flow = (_path(training, training.teacher_version, name) for name in (kind, flow_name(kind)))
+        both = checkpoints.load_fitting(own, of_flow, len(dataset.classes), options.device)
+        return train_decoder(task, kind, *both)
     if training.model == CLASSIFIER:
         return train_classifier(task, _initial(training, training.name, Classifier))
     initial_autoencoder = _initial(training, training.name, AUTOENCODERS[training.model])

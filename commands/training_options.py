@@ -26,32 +26,30 @@ from training.paths import CLASSIFIER, DECODER, KINDS, VERSIONS
 # Flags of `train` that are fields of Options.
 RUN = tuple(each.name for each in fields(Options) if each.name != "device")
 
-# Flags of `train` that are fields of objectives.
-OBJECTIVES = (AutoencoderObjective, FlowObjective, GeneratorObjective)
-LOSS = tuple(dict.fromkeys(each.name for of in OBJECTIVES for each in fields(of) if each.name != "sampler"))
+# Flags of `train` that are fields of objectives, with the models that take them.
+OBJECTIVES: dict[str, Any] = {
+    **dict.fromkeys(KINDS, AutoencoderObjective),
+    "flow": FlowObjective,
+    "generator": GeneratorObjective,
+}
+LOSS = {
+    name: tuple(model for model, other in OBJECTIVES.items() if hasattr(other, name))
+    for of in OBJECTIVES.values()
+    for name in (each.name for each in fields(of))
+    if name != "sampler"  # which has flags of its own
+}
 
-# Flags of `train` that not all models take, by those that do.
+# Other flags of `train` that not all models take, by those that do.
 OF_SOME = {
     ("vae",): ("alpha",),
-    (*KINDS, "flow"): ("class_weight",),
     (*KINDS, "flow", CLASSIFIER): ("shift", "distort"),
-    ("flow",): ("sample_latents", "pairs", "classifier_version", "latents", "diffusion"),
-    ("generator",): ("regression_weight",),
+    ("flow",): ("classifier_version", "latents", "diffusion"),
     ("generator", DECODER): ("teacher_version",),
     ("flow", "generator", DECODER): ("autoencoder",),
-    ("flow", "generator"): (
-        *DRAWING_WEIGHTS,
-        "frechet_spread",
-        "judges",
-        "judge_steps",
-        "sampler",
-        "weight",
-        "guidance_start",
-        "steps",
-    ),
+    ("flow", "generator"): ("sampler", "weight", "guidance_start", "steps"),
     (*KINDS, "flow", "generator", CLASSIFIER): ("model_version", "initial_share", "quantize"),
 }
-TAKEN_BY = {name: models for models, names in OF_SOME.items() for name in names}
+TAKEN_BY = LOSS | {name: models for models, names in OF_SOME.items() for name in names}
 SAMPLER = asdict(SamplerOptions())  # flags that say how images are drawn, with their defaults
 MODELS = (*KINDS, "flow", "generator", CLASSIFIER, DECODER)  # that can be trained
 
@@ -294,6 +292,9 @@ def check_together(given: Mapping[str, Any], model: str, going_on: bool) -> None
         raise click.UsageError(
             "--judge-steps are of networks: give --frechet-weight, --kernel-weight or --reading-weight."
         )
+    drawn = [flag(name) for name in DRAWING_WEIGHTS if given.get(name)]
+    if given.get("patience") and drawn:
+        raise click.UsageError(f"--patience goes by a validation loss, of which {drawn[0]} is no part: leave one out.")
     if given.get("frechet_spread", 1) != 1 and not given.get("frechet_weight"):
         raise click.UsageError("--frechet-spread says what --frechet-weight aims at: give that, too.")
     if given.get("classifier_version") and not given.get("class_weight"):

@@ -18,9 +18,9 @@ import runtime
 from runtime import sampling
 from training.networks.autoencoders import AUTOENCODERS, AutoEncoder
 from training.networks.blocks import InvertedBottleneck, conv_norm_relu
+from training.networks.drawing import Drawing
 from training.networks.flows import Flow
 from training.networks.generators import Generator
-from training.objectives.drawing import Drawing
 from training.options import SamplerOptions
 
 STEPS, WEIGHT = 50, 4.0

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from runtime import noise
 from runtime.bayes import DenoisingBank
 from training.networks.autoencoders import AutoEncoder
+from training.networks.drawing import Drawing
 from training.networks.flows import MOST_ROWS, Flow
-from training.objectives.drawing import Drawing
 from training.options import SamplerOptions
 from training.staged_reading import CERTAIN, joined, staged_scores
 

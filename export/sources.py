@@ -115,10 +115,11 @@ def before(description: dict[str, Any], kept: Callable[[str], bool]) -> dict[str
 
 def read(source: Source, with_flow: bool) -> Parts:
     """The checkpoints of a source; CheckpointError where they do not fit each other."""
-    autoencoder = checkpoints.load(source.autoencoder_path, AutoEncoder)
     if not with_flow:
+        autoencoder = checkpoints.load(source.autoencoder_path, AutoEncoder)
         return Parts(source, autoencoder, _untrained_flow(source.dataset, autoencoder.network), None)
-    return Parts(source, autoencoder, _flow_of(source, autoencoder), generator_of(source))
+    both = checkpoints.load_fitting(source.autoencoder_path, source.flow_path, len(source.dataset.classes))
+    return Parts(source, *both, generator_of(source))
 
 
 def sampler_of(source: Source) -> SamplerOptions:
@@ -134,14 +135,6 @@ def _drawn_by(flow: Checkpoint[Flow] | None, generator: Checkpoint[Generator] | 
     if of_flow is None or of_generator is None:
         return of_flow or of_generator or SamplerOptions()
     return replace(of_flow, weight=of_generator.weight)
-
-
-def _flow_of(source: Source, autoencoder: Checkpoint[AutoEncoder]) -> Checkpoint[Flow]:
-    """The flow's checkpoint; CheckpointError where it learnt another encoder's latents, or with another decoder."""
-    checkpoint = checkpoints.load(source.flow_path, Flow)
-    checkpoints.check_classes(checkpoint, source.flow_path, len(source.dataset.classes))
-    checkpoints.check_fits(checkpoint, source.flow_path, autoencoder, source.autoencoder_path)
-    return checkpoint
 
 
 def generator_of(source: Source) -> Checkpoint[Generator] | None:

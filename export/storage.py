@@ -113,7 +113,7 @@ def shorten_names(model: onnx.ModelProto) -> None:
 def rounded_network(network: Network, storage: Storage) -> Network:
     """A copy whose parameters have only values that the storage holds.
 
-    An encoder keeps 5 bits: fewer it would have to learn, which it can't once a flow has learnt its latents.
+    An encoder and a sieve keep 5 bits: fewer they would have to learn, which they can't beside a flow that is finished.
     """
     network = copy.deepcopy(network)
     if storage == "float32":
@@ -124,7 +124,7 @@ def rounded_network(network: Network, storage: Storage) -> Network:
                 few = storage in ("int5", "int4")
                 parameter.copy_((_to_digits(parameter) if few else parameter).half().float())
             else:
-                bits: Bits = "int5" if storage == "int4" and name.startswith("encoder.") else storage
+                bits: Bits = "int5" if storage == "int4" and name.startswith(("encoder.", "sieve.")) else storage
                 parameter.copy_(to_levels(parameter, LEVELS[bits]))
     return network
 

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from training.networks.drawing import Drawing
 from training.networks.flows import Flow
-from training.objectives.drawing import Drawing
 from training.objectives.finishing import RandomDrawing
 from training.options import SamplerOptions
 

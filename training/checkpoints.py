@@ -79,6 +79,28 @@ def load(path: Path, expected: type[Network], device: torch.device | str = "cpu"
     return Checkpoint(network.to(device).eval(), metadata["arguments"], description)
 
 
+def load_fitting(
+    autoencoder: Path, flow: Path, classes: int, device: torch.device | str = "cpu"
+) -> tuple[Checkpoint[AutoEncoder], Checkpoint[Flow]]:
+    """The checkpoints of an autoencoder and a flow of so many classes that go together.
+
+    CheckpointError, beside what `load` raises, for a flow of other classes, one that learnt latents of another encoder,
+    or one that was finished with another decoder.
+    """
+    found, of_flow = load(autoencoder, AutoEncoder, device), load(flow, Flow, device)
+    check_classes(of_flow, flow, classes)
+    if of_flow.description["encoder_sha256"] != encoder_sha256(found.network):
+        raise CheckpointError(
+            f"{flow} was trained on latents of another encoder than {autoencoder} has: "
+            "take the one it was trained with, or encode the data set again and train the flow on it"
+        )
+    if drawn_with(of_flow) not in (None, draws_for(found)):
+        raise CheckpointError(
+            f"{flow} was finished with another decoder than {autoencoder} has: take both of one version"
+        )
+    return found, of_flow
+
+
 def encoder_sha256(autoencoder: AutoEncoder) -> str:
     """The hash by which latents, and the flows that learn them, name the encoder they came from."""
     return sha256_of(autoencoder.encoder)
@@ -128,20 +150,6 @@ def check_classes(checkpoint: Checkpoint[Any], path: Path, count: int) -> None:
 def sampler_of(flow: Checkpoint[Flow]) -> SamplerOptions:
     """How a flow was drawn when it last was finished, or else was told to be."""
     return SamplerOptions(**(_finishing(flow) or flow.description).get("sampler", {}))
-
-
-def check_fits(flow: Checkpoint[Flow], path: Path, autoencoder: Checkpoint[AutoEncoder], other: Path) -> None:
-    """CheckpointError where a flow learnt latents of another encoder, or was finished with another decoder.
-
-    path, other: where the two lie.
-    """
-    if flow.description["encoder_sha256"] != encoder_sha256(autoencoder.network):
-        raise CheckpointError(
-            f"{path} was trained on latents of another encoder than {other} has: "
-            "take the one it was trained with, or encode the data set again and train the flow on it"
-        )
-    if drawn_with(flow) not in (None, draws_for(autoencoder)):
-        raise CheckpointError(f"{path} was finished with another decoder than {other} has: take both of one version")
 
 
 def drawn_with(flow: Checkpoint[Flow]) -> Any:

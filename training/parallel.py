@@ -15,8 +15,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from runtime.errors import ToolkitError
-
 OF_TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}  # in the environment
 
 
@@ -82,12 +80,6 @@ def same(state: Any) -> None:
         first = state.detach().clone(memory_format=torch.contiguous_format)
         dist.broadcast(first, 0)
         state.detach().copy_(first)
-
-
-def check_batch_size(batch_size: int) -> None:
-    """ToolkitError where a joined batch can't be divided evenly."""
-    if batch_size % count():
-        raise ToolkitError(f"a batch of {batch_size} can't be divided evenly among {count()} processes")
 
 
 def share(rows: Any) -> Any:

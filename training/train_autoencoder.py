@@ -39,7 +39,7 @@ def train_autoencoder(
     if run.is_complete():
         return run.checkpoint
     torch.manual_seed(options.seed)
-    train, parts = image_parts(dataset, task.root)
+    train, parts = image_parts(dataset, task.root, options.batch_size)
     state = run.state()
     images, labels = (tensor.to(options.device) for tensor in train.tensors)
     if state is None:

@@ -24,7 +24,7 @@ def train_classifier(task: Task, initial: Checkpoint[Classifier] | None = None) 
     if run.is_complete():
         return run.checkpoint
     torch.manual_seed(task.options.seed)
-    train, parts = image_parts(task.dataset, task.root)
+    train, parts = image_parts(task.dataset, task.root, task.options.batch_size)
     network = channels_last(initial.network if initial else Classifier(**run.arguments), task.options.device)
     shift, distort = task.options.shift, task.options.distort
 

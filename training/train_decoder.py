@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from training import checkpoints, parallel
-from training.checkpoints import Checkpoint, CheckpointError
+from training.checkpoints import Checkpoint
 from training.engine.batches import image_parts
 from training.engine.loop import Job, Losses, fit
 from training.engine.runs import Task
 from training.networks.autoencoders import AutoEncoder
 from training.networks.blocks import channels_last
+from training.networks.drawing import Drawing
 from training.networks.flows import Flow
-from training.objectives.drawing import Drawing
 from training.paths import DECODER
 
 
@@ -25,12 +25,9 @@ def train_decoder(task: Task, kind: str, autoencoder: Checkpoint[AutoEncoder], f
     """Train and save the autoencoder's dev checkpoint, with its encoder as it is, at every epoch; returns its path.
 
     The task's arguments are those in which the new decoder differs, which begins with the old one's weights where their
-    shapes are the same; autoencoder and flow: what it learns from. The flow draws as it was finished. Raises
-    CheckpointError where these two do not go together.
+    shapes are the same; autoencoder and flow: what it learns from, which go together. The flow draws as when finished.
     """
     options, encoder = task.options, checkpoints.encoder_sha256(autoencoder.network)
-    if flow.description["encoder_sha256"] != encoder:
-        raise CheckpointError("the flow was trained on latents of another encoder than the autoencoder has")
     arguments = autoencoder.arguments | task.arguments
     sampler = checkpoints.sampler_of(flow)
     identity = {"model": DECODER, "autoencoder": kind, "encoder_sha256": encoder}
@@ -39,7 +36,7 @@ def train_decoder(task: Task, kind: str, autoencoder: Checkpoint[AutoEncoder], f
     if run.is_complete():
         return run.checkpoint
     torch.manual_seed(options.seed)
-    train, parts = image_parts(task.dataset, task.root)
+    train, parts = image_parts(task.dataset, task.root, options.batch_size)
     network = type(autoencoder.network)(**arguments)
     _begin_as(network, autoencoder.network)
     network.encoder.requires_grad_(False)

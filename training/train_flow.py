@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from runtime.errors import DataError
 from training import calibration, checkpoints, denoising_bank, latents, parallel, scoring
 from training.checkpoints import Checkpoint, CheckpointError
-from training.engine.batches import TensorRows, image_rows
+from training.engine.batches import TensorRows, check_batch_size, image_rows
 from training.engine.loop import Job, Losses, Stateful, fit
 from training.engine.runs import Run, Task, in_words
 from training.networks.autoencoders import AutoEncoder
 from training.networks.blocks import channels_last
 from training.networks.classifiers import Classifier
+from training.networks.drawing import Drawing
 from training.networks.flows import Flow
-from training.objectives.drawing import Drawing
 from training.objectives.finishing import Finishing, RandomDrawing
 from training.objectives.losses import flow_matching_loss
 from training.objectives.tuning import Examples, PosteriorLoss
@@ -52,6 +52,7 @@ def train_flow(task: Task, kind: str, latents_path: Path, objective: FlowObjecti
     options, train = task.options, encoded.parts["train"]
     with_images = takes_autoencoder(objective, options, given.classifier is not None)
     _check(task.dataset.model_name, given, kind, latents_path, encoded, with_images)
+    check_batch_size(len(train.labels), options.batch_size)
     frequencies = _frequencies(train.labels, len(task.dataset.classes))
     run = _run(task, kind, objective, given, encoded, frequencies)
     if run.is_complete():

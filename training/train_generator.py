@@ -18,9 +18,9 @@ from training.engine.loop import Job, Losses, Stateful, fit
 from training.engine.runs import Task
 from training.networks.autoencoders import AutoEncoder, pixels_of
 from training.networks.blocks import channels_last
+from training.networks.drawing import Drawing
 from training.networks.flows import Flow
 from training.networks.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
-from training.objectives.drawing import Drawing
 from training.objectives.finishing import Finishing
 from training.objectives.losses import ReconstructionLoss
 from training.objectives.perception import train_features
@@ -43,10 +43,7 @@ class Teacher:
 def load_teacher(dataset: datasets.Dataset, version: Version, kind: str, device: torch.device) -> Teacher:
     """The autoencoder and flow of a data set, of base size; CheckpointError where there is none, or they don't fit."""
     files = [checkpoints.existing(dataset.key, name, version) for name in (kind, flow_name(kind))]
-    autoencoder = checkpoints.load(files[0], AutoEncoder, device)
-    flow = checkpoints.load(files[1], Flow, device)
-    checkpoints.check_classes(flow, files[1], len(dataset.classes))
-    checkpoints.check_fits(flow, files[1], autoencoder, files[0])
+    autoencoder, flow = checkpoints.load_fitting(files[0], files[1], len(dataset.classes), device)
     return Teacher(autoencoder.network, flow.network, [paths.sha256(file) for file in files])
 
 
@@ -78,7 +75,7 @@ def train_generator(
     if run.is_complete():
         return run.checkpoint
     torch.manual_seed(options.seed)
-    train, parts = image_parts(dataset, task.root)
+    train, parts = image_parts(dataset, task.root, options.batch_size)
     network = initial.network if initial else Generator(**run.arguments)
     channels_last(network, options.device)
     state = run.state()

@@ -126,12 +126,12 @@ def test_classify_knows_what_is_no_digit(tmp_path, root):
 
 def test_evaluate_records_what_it_measured(tmp_path, root):
     shutil.copytree(PROJECT / "models_onnx" / "MNIST-nano", tmp_path / "models_onnx" / "MNIST-nano")
-    run(f"evaluate --size nano --root {root} --seeds 1 --part validation --record", tmp_path)
+    run(f"evaluate --size nano --root {root} --seeds 1 --record", tmp_path)
     found = json.loads(run("info MNIST-nano --json", tmp_path).stdout)["bundles"][0]["measured"]
     assert found["samples"] == 22
     assert found["second"]["fidelity"] > 0.8
     assert f"fidelity {found['second']['fidelity']:.4g}" in run("info MNIST-nano", tmp_path).stdout
-    assert found["command"].endswith("evaluate --dataset MNIST --size nano --part validation --seeds 1")
+    assert found["command"].endswith("evaluate --dataset MNIST --size nano --part test --seeds 1")
 
 
 def test_evaluate_judges_samples_beside_real_images(tmp_path, root):

@@ -32,6 +32,7 @@ def test_fewer_images_are_evenly_spread_and_a_recorded_command_runs_again():
     assert commands.evaluate._some(data, 4, "test").labels.tolist() == [0, 3, 6, 9]
     extent = Extent("test", 2, num=None, train_networks=False, nearest=None, record=True)
     mine = {Path("rungs/small"): "rungs/small", Path("MNIST"): "./MNIST", Path("/elsewhere/MNIST"): "./MNIST"}
-    for path, named in {SHIPPED / "MNIST": "MNIST", **mine}.items():
+    shipped = {SHIPPED / "MNIST": "MNIST", SHIPPED / "MNIST-compact.tar.xz": "MNIST-compact"}
+    for path, named in {**shipped, **mine}.items():
         bundle = Mock(path=path)
         assert f"--bundle {named} --part" in commands.evaluate._command(Choice(find("MNIST"), bundle=bundle), extent)

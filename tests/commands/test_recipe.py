@@ -243,6 +243,11 @@ def test_a_finished_flow_wants_its_own_decoder(promoted, root):
     training = train.Training(find("MNIST"), root, "flow", Options(), autoencoder="vae")
     with pytest.raises(ToolkitError, match=r"another decoder than .*main.vae\.safetensors"):
         train._check_fits_main(training, source.flow_path)
+    training = train.Training(find("MNIST"), root, "decoder", Options(), {"dim4": 3}, autoencoder="vae")
+    with pytest.raises(CheckpointError, match="another decoder"):
+        train.train(training, promote=False)
+    with pytest.raises(CheckpointError, match="another decoder"):
+        train._check_fits_main(training, source.autoencoder_path)
 
 
 def test_a_decoder_that_learnt_another_ones_drawing_takes_its_place(promoted, root):

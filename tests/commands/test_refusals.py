@@ -77,6 +77,10 @@ WRONG_TRAINING = [
     ("train --model vae --judges 2", "--judges goes with --model flow or generator"),
     ("train --model flow --model-version main --detail-weight 0.01 --judges 2", "--judges are of"),
     ("train --model generator --adversarial-weight 1 --judge-steps 9", "--judge-steps are of networks"),
+    (
+        "train --model generator --kernel-weight 1 --patience 2",
+        "of which --kernel-weight is no part",
+    ),
     ("train --model generator --frechet-spread 1.2", "--frechet-spread says what --frechet-weight aims at"),
     (
         "train --model flow --model-version dev --frechet-weight 1 --frechet-spread 0",

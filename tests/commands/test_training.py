@@ -80,7 +80,9 @@ def test_what_a_flag_has_by_default_a_recipe_has_too():
     assert (by_flag["batch_size"], by_flag["seed"]) == (Options.batch_size, Options.seed)
     for name in set(train.Training._of_flags()) & set(by_flag) - {"model", "root"}:
         assert by_flag[name] == getattr(train.Training, name), name
-    of_objectives = [each for of in training_options.OBJECTIVES for each in fields(of) if each.name != "sampler"]
+    of_objectives = [
+        each for of in training_options.OBJECTIVES.values() for each in fields(of) if each.name != "sampler"
+    ]
     for each in of_objectives:
         assert by_flag[each.name] == each.default, each.name
 

@@ -17,8 +17,8 @@ from runtime.bayes import DenoisingBank
 from runtime.sessions import Graph, SessionSettings
 from tests.networks import READING, SIEVED, session, trained_like
 from training.networks.autoencoders import VarAutoEncoder
+from training.networks.drawing import Drawing
 from training.networks.flows import Flow
-from training.objectives.drawing import Drawing
 from training.options import SamplerOptions
 from training.staged_reading import CERTAIN
 

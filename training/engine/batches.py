@@ -31,10 +31,23 @@ class TensorRows(Dataset[tuple[Tensor, ...]]):
         return tuple(tensor[torch.as_tensor(rows)] for tensor in self.tensors)
 
 
-def image_parts(dataset: datasets.Dataset, root: Path) -> tuple[TensorRows, dict[str, TensorRows]]:
-    """Rows of images as image_rows gives them: those to train on, and by name those to measure on."""
-    train, *others = datasets.PARTS
-    return image_rows(dataset, root, train), {part: image_rows(dataset, root, part) for part in others}
+def check_batch_size(examples: int, size: int) -> None:
+    """ToolkitError where so many examples do not fill a joined batch, or the processes can't share it evenly."""
+    if examples < size:
+        raise ToolkitError(f"{examples} training examples do not fill one batch of {size}")
+    if size % parallel.count():
+        raise ToolkitError(f"a batch of {size} can't be divided evenly among {parallel.count()} processes")
+
+
+def image_parts(dataset: datasets.Dataset, root: Path, batch_size: int) -> tuple[TensorRows, dict[str, TensorRows]]:
+    """Rows of images as image_rows gives them: those to train on, and by name those to measure on.
+
+    ToolkitError where the first do not fill a batch, as check_batch_size says.
+    """
+    name, *others = datasets.PARTS
+    train = image_rows(dataset, root, name)
+    check_batch_size(len(train), batch_size)
+    return train, {part: image_rows(dataset, root, part) for part in others}
 
 
 def image_rows(dataset: datasets.Dataset, root: Path, part: datasets.Part) -> TensorRows:
@@ -47,8 +60,7 @@ class EpochBatches:
     """Joined batches in the random order of each epoch, of which this process reads its share."""
 
     def __init__(self, data: TensorRows, options: Options) -> None:
-        if len(data) < options.batch_size:
-            raise ToolkitError(f"{len(data)} training examples do not fill one batch of {options.batch_size}")
+        check_batch_size(len(data), options.batch_size)
         self._generator, self._seed = torch.Generator(), options.seed
         self._rows = BatchSampler(RandomSampler(data, generator=self._generator), options.batch_size, drop_last=True)
         self._loader = DataLoader(

@@ -63,7 +63,7 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
     Raises TrainingDivergedError, with the step or the epoch, where the loss is not finite.
     """
     options = run.options
-    learner = Learner(job, options)  # which may refuse, before a snapshot of another run is lost
+    learner = Learner(job, options)
     done, best = 0, Best(math.inf, 0)
     if state is not None:
         learner.load_state_dict(state)
@@ -102,7 +102,6 @@ class Learner:
 
     def __init__(self, job: Job, options: Options) -> None:
         """ToolkitError where the examples do not fill a batch, or a batch is not divided evenly among the processes."""
-        parallel.check_batch_size(options.batch_size)
         self._options, self._model = options, job.model
         self._losses_of = torch.compile(job.losses_of) if options.compile else job.losses_of
         self._batches = EpochBatches(job.data, options)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from runtime.tracking import Tracker, untracked
 from training import parallel
 from training.engine.loop import Stateful
+from training.networks.drawing import Drawing
 from training.objectives.adversary import Adversary, ImageCritic
-from training.objectives.drawing import Drawing
 from training.objectives.perception import EmbeddingNetwork, FineDetail, train_reader
 from training.objectives.populations import FrechetLoss, KernelLoss
 from training.options import FEATURE_STEPS, DrawingObjective

@@ -58,7 +58,7 @@ class PosteriorLoss:
         """
         candidates = self._rivals[labels]
         errors = denoising_errors(velocity, latents, self._times, self._noise, candidates)
-        scores = -torch.einsum("nkm,k->nm", errors.float(), self._weights)
+        scores = -(errors.float() * self._weights[:, None]).sum(1)  # autocast would round what einsum takes
         posterior = F.log_softmax(scores + self._log_prior[candidates], dim=1)
         if target_logits is None:
             return -posterior[:, 0].mean()

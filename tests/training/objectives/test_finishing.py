@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from tests.brief_cli import SHORTENED
 from tests.drawings import CLASSES, SAMPLER, Enlarger, learn, problem, strokes
 from training.engine import snapshots
+from training.networks.drawing import Drawing
 from training.networks.flows import Flow
 from training.objectives import finishing
 from training.objectives.adversary import Adversary, ImageCritic
-from training.objectives.drawing import Drawing
 from training.objectives.finishing import Finishing, RandomDrawing
 from training.options import DRAWING_WEIGHTS, DrawingObjective, Options, SamplerOptions
 

@@ -20,7 +20,7 @@ from training.networks.autoencoders import AUTOENCODERS, AutoEncoder
 from training.networks.blocks import channels_last
 from training.objectives.adversary import Adversary, PatchCritic
 from training.objectives.losses import ReconstructionLoss, autoencoder_losses
-from training.objectives.perception import train_features
+from training.objectives.perception import FeatureNetwork, frozen
 from training.objectives.probe import LatentProbe
 from training.options import AutoencoderObjective
 
@@ -41,12 +41,13 @@ def train_autoencoder(
     torch.manual_seed(options.seed)
     train, parts = image_parts(dataset, task.root, options.batch_size)
     state = run.state()
-    images, labels = (tensor.to(options.device) for tensor in train.tensors)
+    features = frozen(FeatureNetwork(len(dataset.classes)), options.device)
     if state is None:
         run.report(f"learning what looks alike: a classifier of {dataset.key}")
-    with options.autocast():
-        features = train_features(len(dataset.classes), images, labels, options.batch_size, state is not None, track)
-    del images, labels
+        images, labels = (tensor.to(options.device) for tensor in train.tensors)
+        with options.autocast():
+            features.learn(images, labels, options.batch_size, track)
+        del images, labels
 
     network = initial.network if initial else AUTOENCODERS[kind](**run.arguments)
     channels_last(network, options.device)

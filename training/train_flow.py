@@ -66,15 +66,18 @@ def train_flow(task: Task, kind: str, latents_path: Path, objective: FlowObjecti
     flow.to(options.device)
 
     state = run.state()
-    resumed = state is not None
-    if given.flow is None and flow.sieve is not None and not resumed:
-        z, y = _standardised(flow, train)
-        flow.sieve.learn(z.to(options.device), y.to(options.device), task.track)
-    posterior = _posterior(task, objective, flow, encoded, frequencies, resumed) if objective.class_weight else None
     model: nn.Module = flow
-    rows, loss = _rows(train), FlowLoss(objective, posterior)
+    rows, loss = _rows(train), FlowLoss(objective)
+    if objective.class_weight:
+        bank, device = denoising_bank.plain_bank(objective.pairs), options.device
+        loss = replace(loss, posterior=PosteriorLoss(bank, frequencies, flow.latent_shape, device))
     if with_images:
-        model, rows, loss = _with_images(task, given, flow, rows, loss, resumed)
+        model, rows, loss = _with_images(task, given, flow, rows, loss)
+    if state is None:
+        if given.flow is None and flow.sieve is not None:
+            z, y = _standardised(flow, train)
+            flow.sieve.learn(z.to(options.device), y.to(options.device), task.track)
+        _start(task, loss, model, flow, rows, encoded.parts["validation"], frequencies)
     parts = {part: _rows(encoded.parts[part]) for part in ("validation", "test")}
     fit(Job(model, rows, loss, parts, loss.companions), run, state, task.track)
     parallel.wait()
@@ -184,45 +187,46 @@ def _run(
     return task.run(flow_name(kind), given.flow, identity, of_data, facts=facts, part="drawing.flow", beside=(decoder,))
 
 
-def _posterior(
+def _start(
     task: Task,
-    objective: FlowObjective,
+    loss: FlowLoss,
+    model: nn.Module,
     flow: Flow,
-    encoded: latents.Latents,
+    rows: TensorRows,
+    validation: latents.LatentPart,
     frequencies: list[float],
-    resumed: bool,
-) -> PosteriorLoss:
-    """How badly the flow's posterior reads classes; resumed: a state follows, with weights and rivals."""
-    bank, rivals = denoising_bank.plain_bank(objective.pairs), torch.zeros(len(frequencies), 1, dtype=torch.int64)
-    if not resumed:
-        z, labels = _standardised(flow, encoded.parts["validation"])
-        errors = scoring.errors_of(flow, z, bank, len(frequencies), task.track)
+) -> None:
+    """Let learn what learns beside a flow, or a RandomDrawing of it, before its first step."""
+    device, classes = task.options.device, len(frequencies)
+    if loss.posterior is not None:
+        z, labels = _standardised(flow, validation)
+        errors = scoring.errors_of(flow, z, denoising_bank.plain_bank(loss.objective.pairs), classes, task.track)
         bank = denoising_bank.fit_bank(errors, labels, frequencies)
-        rivals = denoising_bank.rivals(errors, labels, frequencies, bank, RIVALS)
-    return PosteriorLoss(bank, rivals, frequencies, flow.latent_shape, task.options.device)
+        loss.posterior.start(bank.weights, denoising_bank.rivals(errors, labels, frequencies, bank, RIVALS))
+    if loss.finishing is not None:
+        _, _, labels, images = rows.tensors
+        with task.options.autocast():
+            loss.finishing.start(model, images.to(device), labels.to(device), task.track)
 
 
 def _with_images(
-    task: Task, given: Given, flow: Flow, rows: TensorRows, loss: FlowLoss, resumed: bool
+    task: Task, given: Given, flow: Flow, rows: TensorRows, loss: FlowLoss
 ) -> tuple[nn.Module, TensorRows, FlowLoss]:
     """What learns, its rows and its loss with images, given a flow, rows of latents and a loss without them."""
     options, objective = task.options, loss.objective
     assert given.autoencoder is not None
-    images, labels = (each.to(options.device) for each in image_rows(task.dataset, task.root, "train").tensors)
-    if not torch.equal(labels.cpu(), rows.tensors[-1]):
+    images, labels = image_rows(task.dataset, task.root, "train").tensors
+    if not torch.equal(labels, rows.tensors[-1]):
         raise DataError(f"the latents are not of the images below {task.root}: encode the data set again")
     autoencoder = channels_last(given.autoencoder.network, options.device)
     if _classifies_images(objective, options, given.classifier is not None):
         reader = channels_last(given.classifier.network, options.device) if given.classifier else None
         loss = replace(loss, examples=Examples(autoencoder, reader, options.shift, options.distort))
-    rows = TensorRows(*rows.tensors, images.cpu())
+    rows = TensorRows(*rows.tensors, images)
     if not objective.draws:
         return flow, rows, loss
     model = RandomDrawing(Drawing(flow, autoencoder, objective.sampler))
-    with options.autocast():
-        finishing = Finishing(objective, images, labels, len(task.dataset.classes), resumed, task.track)
-        if not resumed:
-            finishing.start(model, images, labels, task.track)
+    finishing = Finishing(objective, len(task.dataset.classes), options.device)
     return model, rows, replace(loss, finishing=finishing)
 
 

@@ -23,7 +23,7 @@ from training.networks.flows import Flow
 from training.networks.generators import LEAST_WEIGHT, MOST_WEIGHT, Generator
 from training.objectives.finishing import Finishing
 from training.objectives.losses import ReconstructionLoss
-from training.objectives.perception import train_features
+from training.objectives.perception import FeatureNetwork, frozen
 from training.options import GeneratorObjective
 from training.paths import Version, flow_name, generator_name
 
@@ -79,12 +79,12 @@ def train_generator(
     network = initial.network if initial else Generator(**run.arguments)
     channels_last(network, options.device)
     state = run.state()
-    images, labels = (tensor.to(options.device) for tensor in train.tensors)
     drawing = Drawing(flow, channels_last(autoencoder, options.device), objective.sampler.deterministic())
-    with options.autocast():
-        loss = GeneratorLoss(objective, drawing.requires_grad_(False).eval(), images, labels, state is not None, track)
-        if loss.finishing is not None and state is None:
-            loss.finishing.start(lambda some: loss.drawn(network, some), images, labels, track)
+    loss = GeneratorLoss(objective, drawing.requires_grad_(False).eval(), options.device)
+    if state is None:
+        images, labels = (tensor.to(options.device) for tensor in train.tensors)
+        with options.autocast():
+            loss.start(network, images, labels, track)
     fit(Job(network, train, loss, parts, loss.companions), run, state, track)
     parallel.wait()
     run.finish()
@@ -92,26 +92,29 @@ def train_generator(
 
 
 class GeneratorLoss:
-    """What a generator minimises, an options.GeneratorObjective, with what learns beside it."""
+    """What a generator minimises, an options.GeneratorObjective, with what learns beside it.
 
-    def __init__(
-        self,
-        objective: GeneratorObjective,
-        teacher: Drawing,
-        images: Tensor,
-        labels: Tensor,
-        resumed: bool,
-        track: Tracker,
-    ) -> None:
-        """Real images are uint8 (N, 1, 28, 28), on the device where all of it lies; resumed: a state follows."""
+    It can be taken after `start`, or where its companions have a state.
+    """
+
+    def __init__(self, objective: GeneratorObjective, teacher: Drawing, device: torch.device) -> None:
         self._objective, self._teacher = objective, teacher
         classes = teacher.flow.null_label
-        features = train_features(classes, images, labels, FEATURE_BATCH, resumed, track)
-        self._distance = ReconstructionLoss(features.features)
-        self.companions: dict[str, Stateful] = {"features": features}
-        self.finishing = Finishing(objective, images, labels, classes, resumed, track) if objective.draws else None
-        if self.finishing is not None:
-            self.companions["finishing"] = self.finishing
+        self._features = frozen(FeatureNetwork(classes), device)
+        self._distance = ReconstructionLoss(self._features.features)
+        self._finishing = Finishing(objective, classes, device) if objective.draws else None
+
+    @property
+    def companions(self) -> dict[str, Stateful]:
+        """What a snapshot keeps of it."""
+        parts: dict[str, Stateful | None] = {"features": self._features, "finishing": self._finishing}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def start(self, network: Generator, images: Tensor, labels: Tensor, track: Tracker) -> None:
+        """Let learn what learns beside a generator, from real images uint8 (N, 1, 28, 28) and labels (N,)."""
+        self._features.learn(images, labels, FEATURE_BATCH, track)
+        if self._finishing is not None:
+            self._finishing.start(lambda some: self.drawn(network, some), images, labels, track)
 
     def __call__(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Losses:
         """Losses of a Generator for real images uint8 (N, 1, 28, 28) and labels (N,), whose classes it draws."""
@@ -124,8 +127,8 @@ class GeneratorLoss:
         logits = network.logits(seen, labels, weight)
         losses = self._distance(logits, wanted, labels, training=False)
         losses["loss"] = self._objective.regression_weight * losses["reconstruction"]
-        if self.finishing is not None and model.training:
-            found = self.finishing(self.drawn(network, labels), images, labels)
+        if self._finishing is not None and model.training:
+            found = self._finishing(self.drawn(network, labels), images, labels)
             losses["loss"] = losses["loss"] + found.pop("drawing")
             losses |= found
         return losses

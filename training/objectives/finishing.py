@@ -20,7 +20,7 @@ from training import parallel
 from training.engine.loop import Stateful
 from training.networks.drawing import Drawing
 from training.objectives.adversary import Adversary, ImageCritic
-from training.objectives.perception import EmbeddingNetwork, FineDetail, train_reader
+from training.objectives.perception import EmbeddingNetwork, FineDetail, frozen, train_reader
 from training.objectives.populations import FrechetLoss, KernelLoss
 from training.options import FEATURE_STEPS, DrawingObjective
 
@@ -51,40 +51,29 @@ class RandomDrawing(nn.Module):
 
 
 class Finishing:
-    """The losses of what is drawn, and all that learns beside it.
+    """The losses of what is drawn, and all that learns beside it; they can be taken after `start` or `load_state_dict`.
 
     Every other judge is of another architecture, since what pleases a network need not please another.
     """
 
-    def __init__(
-        self,
-        objective: DrawingObjective,
-        images: Tensor,
-        labels: Tensor,
-        classes: int,
-        resumed: bool = False,
-        track: Tracker = untracked,
-    ) -> None:
-        """Real images are uint8 (N, 1, 28, 28), on the device where all of it lies; resumed: a state follows."""
+    def __init__(self, objective: DrawingObjective, classes: int, device: torch.device) -> None:
+        """device: where all of it lies."""
         self._objective = objective
         self._learners: dict[str, Stateful] = {}
         self._observers: list[Observer | DetailObserver] = []
         self._adversaries: list[Adversary] = []
         if objective.frechet_weight or objective.kernel_weight or objective.reading_weight:
             for index in range(objective.judges):
-                features = EmbeddingNetwork(classes, pooled=index % 2 == 1)
-                steps, thorough = objective.judge_steps or FEATURE_STEPS, objective.judge_steps > 0
-                train_reader(features, images, labels, 0 if resumed else steps, FEATURE_BATCH, track, thorough)
-                observer = Observer(objective, features, images, labels, track)
+                observer = Observer(objective, EmbeddingNetwork(classes, pooled=index % 2 == 1), device)
                 self._observers.append(observer)
                 self._learners |= {f"{name} {index}": each for name, each in observer.learners.items()}
         if objective.detail_weight:
-            detail = DetailObserver(images, labels, classes, track)
+            detail = DetailObserver(classes, device)
             self._observers.append(detail)
-            self._learners["detail"] = detail.frechet
+            self._learners |= detail.learners
         if objective.adversarial_weight:
             for index in range(objective.judges):
-                self._adversaries.append(Adversary(ImageCritic(classes, strided=index % 2 == 1), images.device))
+                self._adversaries.append(Adversary(ImageCritic(classes, strided=index % 2 == 1), device))
                 self._learners[f"adversary {index}"] = self._adversaries[-1]
 
     def state_dict(self) -> dict[str, Any]:
@@ -96,10 +85,14 @@ class Finishing:
         for name, learner in self._learners.items():
             learner.load_state_dict(state[name])
 
-    @torch.no_grad()
     def start(self, draw: Draw, images: Tensor, labels: Tensor, track: Tracker = untracked) -> None:
-        """Take the first statistics, and let the critics learn, from images drawn for some of the real ones' labels."""
-        with parallel.alone():
+        """Let judges learn from real images, uint8 (N, 1, 28, 28), and critics from them and images drawn.
+
+        These are drawn for some of the real ones' labels (N,); the first statistics are theirs.
+        """
+        for observer in self._observers:
+            observer.learn(images, labels, track)
+        with torch.no_grad(), parallel.alone():
             self._start(draw, images, labels, track)
         parallel.same(self.state_dict())
 
@@ -135,17 +128,16 @@ class Finishing:
 class Observer:
     """Looks at images through a classifier, once for all losses that are taken there."""
 
-    def __init__(
-        self, objective: DrawingObjective, features: EmbeddingNetwork, images: Tensor, labels: Tensor, track: Tracker
-    ) -> None:
-        """Real images are uint8 (N, 1, 28, 28); features are frozen and on their device."""
-        self._features, self._reads = features, objective.reading_weight > 0
+    def __init__(self, objective: DrawingObjective, features: EmbeddingNetwork, device: torch.device) -> None:
+        self._features, self._reads = frozen(features, device), objective.reading_weight > 0
+        self._steps = objective.judge_steps or FEATURE_STEPS
+        self._thorough = objective.judge_steps > 0
         self._frechet: FrechetLoss | None = None
         self._kernel: KernelLoss | None = None
         if objective.frechet_weight:
-            self._frechet = FrechetLoss(self._all(images, track), labels, features.classes, objective.frechet_spread)
+            self._frechet = FrechetLoss(features.classes, device, objective.frechet_spread)
         if objective.kernel_weight:
-            self._kernel = KernelLoss(images.device)
+            self._kernel = KernelLoss(device)
 
     @property
     def learners(self) -> dict[str, Stateful]:
@@ -154,6 +146,12 @@ class Observer:
             "features": self._features, "frechet": self._frechet, "kernel": self._kernel
         }  # fmt: skip
         return {name: part for name, part in parts.items() if part is not None}
+
+    def learn(self, images: Tensor, labels: Tensor, track: Tracker) -> None:
+        """Learn to classify all real images, uint8 (N, 1, 28, 28), and take their statistics."""
+        train_reader(self._features, images, labels, self._steps, FEATURE_BATCH, track, self._thorough)
+        if self._frechet is not None:
+            self._frechet.aim_at(self._all(images, track), labels)
 
     def start(self, drawn: Tensor, images: Tensor, labels: Tensor) -> None:
         """Take the first statistics of images drawn, in [0, 1], beside real ones, uint8, of the same labels (N,)."""
@@ -181,20 +179,27 @@ class Observer:
 class DetailObserver:
     """Looks at what is fine in images."""
 
-    def __init__(self, images: Tensor, labels: Tensor, classes: int, track: Tracker) -> None:
-        """Real images are uint8 (N, 1, 28, 28)."""
-        self._features = FineDetail().to(images.device)
+    def __init__(self, classes: int, device: torch.device) -> None:
+        self._features, self._frechet = FineDetail().to(device), FrechetLoss(classes, device)
+
+    @property
+    def learners(self) -> dict[str, Stateful]:
+        """As an Observer's."""
+        return {"detail features": self._features, "detail": self._frechet}
+
+    def learn(self, images: Tensor, labels: Tensor, track: Tracker) -> None:
+        """Take the statistics of all real images, uint8 (N, 1, 28, 28)."""
         measured = _features_of(images, self._features.measured, "real detail", track)
         self._features.set_statistics(measured)
-        self.frechet = FrechetLoss(self._features.standardise(measured), labels, classes)
+        self._frechet.aim_at(self._features.standardise(measured), labels)
 
     def start(self, drawn: Tensor, images: Tensor, labels: Tensor) -> None:
         """As an Observer's."""
-        self.frechet.start(torch.cat([self._features(part) for part in drawn.split(PART)]), labels)
+        self._frechet.start(torch.cat([self._features(part) for part in drawn.split(PART)]), labels)
 
     def __call__(self, drawn: Tensor, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """As an Observer's."""
-        return {"detail": self.frechet(self._features(drawn), labels)}
+        return {"detail": self._frechet(self._features(drawn), labels)}
 
 
 def _features_of(images: Tensor, features: Callable[[Tensor], Tensor], name: str, track: Tracker) -> Tensor:

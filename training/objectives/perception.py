@@ -24,8 +24,9 @@ Reader = TypeVar("Reader", bound=nn.Module)
 class FeatureNetwork(nn.Module):
     """Images (N, 1, 28, 28) in [0, 1] to class logits; `features` gives its three layers' activations."""
 
-    def __init__(self, classes: int = 10, width: int = 12) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
+        width = 12
         self.layers = nn.ModuleList(
             [
                 nn.Conv2d(1, width, 3, padding=1),
@@ -48,6 +49,10 @@ class FeatureNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images)[-1].flatten(1))
+
+    def learn(self, images: Tensor, labels: Tensor, batch_size: int, track: Tracker = untracked) -> None:
+        """Learn from what train_reader takes, FEATURE_EPOCHS times all of it."""
+        train_reader(self, images, labels, FEATURE_EPOCHS * len(images) // batch_size, batch_size, track)
 
 
 class EmbeddingNetwork(nn.Module):
@@ -87,15 +92,16 @@ class FineDetail(nn.Module):
     LEAST, LEAST_MEAN = 1e-4, 1e-5  # power, lest the gradient of a root has no bound where there is no pattern
 
     def __init__(self) -> None:
-        """Its features can be had after `set_statistics`."""
+        """Its features are standardised after `set_statistics`."""
         super().__init__()
         index = torch.arange(self.SIZE)
         waves = torch.cos(math.pi / self.SIZE * index[:, None] * (index + 0.5)) * (2 / self.SIZE) ** 0.5
         waves[0] *= 0.5**0.5
         self.register_buffer("patterns", torch.einsum("ai,bj->abij", waves, waves).flatten(0, 1)[1:, None])
         self.register_buffer("levels", torch.linspace(0, 1, self.LEVELS))
-        self.register_buffer("mean", torch.empty(0))
-        self.register_buffer("deviation", torch.empty(0))
+        count = 2 * (self.SIZE**2 - 1) + self.LEVELS
+        self.register_buffer("mean", torch.zeros(count))
+        self.register_buffer("deviation", torch.ones(count))
 
     patterns: Tensor
     levels: Tensor
@@ -121,12 +127,9 @@ class FineDetail(nn.Module):
         return (measured - self.mean) / self.deviation
 
 
-def train_features(
-    classes: int, images: Tensor, labels: Tensor, batch_size: int, resumed: bool, track: Tracker = untracked
-) -> FeatureNetwork:
-    """A FeatureNetwork that has learnt from what train_reader takes; resumed: a state follows."""
-    steps = 0 if resumed else FEATURE_EPOCHS * len(images) // batch_size
-    return train_reader(FeatureNetwork(classes), images, labels, steps, batch_size, track)
+def frozen(network: Reader, device: torch.device) -> Reader:
+    """A network of convolutions moved to a device, from which one learns, and which learns nothing."""
+    return channels_last(network, device).eval().requires_grad_(False)
 
 
 def train_reader(
@@ -143,7 +146,7 @@ def train_reader(
     thorough: on images moved by up to MAX_SHIFT pixels, with decayed weights, at a rate that falls to 0 along a cosine.
     """
     shift = MAX_SHIFT if thorough else 0
-    network = channels_last(network, images.device)
+    network = channels_last(network, images.device).train().requires_grad_(True)
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY if thorough else 0)
     with parallel.alone():
         for step in track(range(steps), steps, "features"):
@@ -155,4 +158,4 @@ def train_reader(
             loss.backward()
             optimiser.step()
     parallel.same(network.state_dict())
-    return network.eval().requires_grad_(False)
+    return frozen(network, images.device)

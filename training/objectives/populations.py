@@ -26,16 +26,13 @@ class FrechetLoss:
     the loss is each image's share of the gradient. What is drawn counts as if SHRINKAGE of it were as real images are.
     """
 
-    def __init__(self, real: Tensor, labels: Tensor, classes: int, spread: float = 1.0) -> None:
-        """real: features of all real images; labels: theirs (N,), below `classes`.
+    def __init__(self, classes: int, device: torch.device, spread: float = 1.0) -> None:
+        """It can be asked after `aim_at` and `start`, or after `load_state_dict`; device: of the features.
 
         spread: real features count as if their variance within each class were so many times as large.
         """
-        self._classes = classes
-        described = self._beside_label(_spread_out(real, labels, classes, spread), labels).double()
-        self._mean, covariance = described.mean(0), described.T.cov()
-        values, vectors = torch.linalg.eigh(covariance)
-        self._root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+        self._classes, self._device, self._spread = classes, device, spread
+        self._mean = self._root = torch.empty(0, device=device)
         self._moments: list[Tensor] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -44,9 +41,15 @@ class FrechetLoss:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state that state_dict gave."""
-        device = self._mean.device
-        self._moments = [tensor.to(device) for tensor in state["moments"]]
-        self._mean, self._root = (tensor.to(device) for tensor in state["real"])
+        self._moments = [tensor.to(self._device) for tensor in state["moments"]]
+        self._mean, self._root = (tensor.to(self._device) for tensor in state["real"])
+
+    def aim_at(self, real: Tensor, labels: Tensor) -> None:
+        """Take the statistics of features of all real images, and their labels (N,)."""
+        described = self._beside_label(_spread_out(real, labels, self._classes, self._spread), labels).double()
+        self._mean, covariance = described.mean(0), described.T.cov()
+        values, vectors = torch.linalg.eigh(covariance)
+        self._root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
 
     def start(self, drawn: Tensor, labels: Tensor) -> None:
         """Take the first moments, of features drawn and their labels."""

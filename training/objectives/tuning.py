@@ -5,6 +5,7 @@ Tuned for the very pairs of time and noise that its bundle classifies with, a fl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -28,18 +29,20 @@ class PosteriorLoss:
     def __init__(
         self,
         bank: DenoisingBank,
-        rivals: Tensor,
         prior: list[float],
         latent_shape: tuple[int, ...],
         device: torch.device,
     ) -> None:
-        """rivals: int64 (C, M), for each class itself and those that are hardest to tell from it."""
-        self._rivals = rivals.to(device)
+        """It can be asked after `start` or `load_state_dict`; bank: pairs, whatever their weights."""
         drawn = noise.normal(bank.seed, 0, len(bank.times), latent_shape)
         self._noise = torch.from_numpy(drawn).to(device)
         self._times = torch.tensor(bank.times, device=device)
-        self._weights = torch.tensor(bank.weights, device=device)
+        self._weights = self._rivals = torch.empty(0, device=device)
         self._log_prior = torch.tensor(prior, device=device).log()
+
+    def start(self, weights: Sequence[float], rivals: Tensor) -> None:
+        """Take the pairs' weights, and rivals int64 (C, M): each class itself and those hardest to tell from it."""
+        self.load_state_dict({"weights": torch.tensor(weights), "rivals": rivals})
 
     def state_dict(self) -> dict[str, Any]:
         """What was found out with the flow that tuning went on from."""

@@ -14,6 +14,8 @@ from training.objectives.adversary import Adversary, ImageCritic
 from training.objectives.finishing import Finishing, RandomDrawing
 from training.options import DRAWING_WEIGHTS, DrawingObjective, Options, SamplerOptions
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture
 def brief(monkeypatch):
@@ -28,7 +30,7 @@ def test_the_mean_of_both_judges_counts(brief):
     objective = DrawingObjective(
         frechet_weight=2.0, kernel_weight=5.0, reading_weight=4.0, adversarial_weight=3.0, judges=2
     )
-    both = Finishing(objective, images, labels, CLASSES)
+    both = Finishing(objective, CLASSES, CPU)
     both.start(drawing, images, labels)
     each = copy.deepcopy(both)
     torch.manual_seed(1)
@@ -54,13 +56,28 @@ def test_a_snapshot_can_be_written_of_what_was_learnt_in_bfloat16(brief, tmp_pat
     images, labels, drawing = problem()
     weights = dict.fromkeys(DRAWING_WEIGHTS, 1.0)
     with Options(precision="bfloat16").autocast():
-        losses = Finishing(DrawingObjective(**weights), images, labels, CLASSES)
+        losses = Finishing(DrawingObjective(**weights), CLASSES, CPU)
         losses.start(drawing, images, labels)
     snapshots.write(tmp_path / "snapshot", losses.state_dict())
     first, again = (
         state["kernel 0"]["last"][0] for state in (losses.state_dict(), snapshots.read(tmp_path / "snapshot"))
     )
     torch.testing.assert_close(first, again)
+
+
+def test_finishing_goes_on_from_its_state(brief):
+    images, labels, drawing = problem()
+    drawn, real, some = drawing(labels[:20]).detach(), images[:20], labels[:20]
+    objective = DrawingObjective(**dict.fromkeys(DRAWING_WEIGHTS, 1.0), judges=2)
+    losses, other = (Finishing(objective, CLASSES, CPU) for _ in range(2))
+    losses.start(drawing, images, labels)
+    other.load_state_dict(copy.deepcopy(losses.state_dict()))
+    found = []
+    for each in (losses, other):
+        torch.manual_seed(1)
+        found.append(each(drawn, real, some))
+    assert found[0].keys() == {"frechet", "kernel", "reading", "detail", "adversarial", "drawing"}
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
 
 def test_the_reading_loss_makes_classes_clear(monkeypatch):
@@ -70,7 +87,8 @@ def test_the_reading_loss_makes_classes_clear(monkeypatch):
     rows = F.one_hot(labels, 7)[:, None, :, None]  # of which one is bright, another one for each class
     images = (Enlarger().decode(0.3 * torch.randn(600, 1, 7, 7) + 2 * rows) * 255).to(torch.uint8)
     drawing = RandomDrawing(Drawing(Flow(CLASSES, dim1=16, n_layers=1), Enlarger(), SAMPLER))
-    losses = Finishing(DrawingObjective(reading_weight=1.0), images, labels, CLASSES)
+    losses = Finishing(DrawingObjective(reading_weight=1.0), CLASSES, CPU)
+    losses.start(drawing, images, labels)
 
     def reading():
         with torch.no_grad():
@@ -84,7 +102,7 @@ def test_the_reading_loss_makes_classes_clear(monkeypatch):
 def test_the_loss_of_detail_makes_blurred_images_sharper():
     sharp, blurred = strokes(600)
     labels = torch.arange(600) % CLASSES
-    losses = Finishing(DrawingObjective(detail_weight=2.0), (sharp * 255).to(torch.uint8), labels, CLASSES)
+    losses = Finishing(DrawingObjective(detail_weight=2.0), CLASSES, CPU)
     losses.start(lambda some: blurred[: len(some)], (sharp * 255).to(torch.uint8), labels)
     drawn = blurred.clone().requires_grad_()
     found = losses(drawn, (sharp * 255).to(torch.uint8), labels)

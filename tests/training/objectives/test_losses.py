@@ -59,7 +59,7 @@ def test_labels_are_dropped_as_often_as_asked():
 
 def test_alpha_weighs_the_kl_divergence():
     torch.manual_seed(0)
-    model, loss = VarAutoEncoder(dim1=4, dim2=4, n_layers=1).eval(), ReconstructionLoss(FeatureNetwork().features)
+    model, loss = VarAutoEncoder(dim1=4, dim2=4, n_layers=1).eval(), ReconstructionLoss(FeatureNetwork(10).features)
     images = torch.rand(4, 1, 28, 28)
     labels = torch.zeros(4, dtype=torch.long)
     without, doubled = (
@@ -74,5 +74,5 @@ def test_pixels_cost_the_cross_entropy_of_their_sigmoids():
     images, labels, logits = torch.rand(2, 1, 28, 28), torch.zeros(2).long(), torch.randn(2, 1, 28, 28)
     drawn, wanted = logits.sigmoid(), sigmoids_of(images)
     by_hand = -(wanted * drawn.log() + (1 - wanted) * (1 - drawn).log()).sum((1, 2, 3)).mean()
-    found = ReconstructionLoss(FeatureNetwork().features)(logits, images, labels, training=False)
+    found = ReconstructionLoss(FeatureNetwork(10).features)(logits, images, labels, training=False)
     torch.testing.assert_close(found["sigmoid_cross_entropy"], by_hand)

@@ -13,7 +13,9 @@ CPU = torch.device("cpu")
 
 def frechet_loss(images, labels):
     """The loss of features that are averages, for real images uint8."""
-    return FrechetLoss(averages(images.float() / 255), labels, CLASSES)
+    loss = FrechetLoss(CLASSES, CPU)
+    loss.aim_at(averages(images.float() / 255), labels)
+    return loss
 
 
 def test_the_frechet_loss_pulls_samples_to_the_real_images():
@@ -50,7 +52,8 @@ def test_the_frechet_loss_aims_at_the_spread_it_is_told():
     mean = 5 * torch.randn(CLASSES, 4)[labels]
     off = torch.randn(600, 4)
     off -= torch.stack([off[labels == label].mean(0) for label in range(CLASSES)])[labels]
-    loss = FrechetLoss(mean + off, labels, CLASSES, spread=1.5)
+    loss = FrechetLoss(CLASSES, CPU, spread=1.5)
+    loss.aim_at(mean + off, labels)
 
     def outwards(factor):
         drawn = (mean + factor**0.5 * off).requires_grad_()
@@ -65,7 +68,7 @@ def test_the_frechet_loss_aims_at_the_spread_it_is_told():
 def test_the_frechet_loss_goes_on_from_its_state():
     images, labels, drawing = problem()
     drawn = averages(drawing(labels[:20])).detach()
-    loss, other = (frechet_loss(images, labels) for _ in range(2))
+    loss, other = frechet_loss(images, labels), FrechetLoss(CLASSES, CPU)
     loss.start(drawn, labels[:20])
     state = copy.deepcopy(loss.state_dict())
     wanted = loss(drawn, labels[:20])

@@ -22,6 +22,13 @@ def flow_of(seed=0):
     return flow
 
 
+def posterior_loss(flow, prior, rivals):
+    bank = denoising_bank.plain_bank(4)
+    found = PosteriorLoss(bank, prior, flow.latent_shape, torch.device("cpu"))
+    found.start(bank.weights, rivals)
+    return found
+
+
 def test_errors_are_those_of_the_runtime():
     flow = flow_of()
     z, times = torch.randn(5, *flow.latent_shape), torch.tensor([0.2, 0.7])
@@ -38,7 +45,7 @@ def test_tuning_teaches_a_flow_to_read_classes():
     latents = 0.3 * torch.randn(90, *flow.latent_shape) + labels.view(-1, 1, 1, 1)
     prior = [1 / CLASSES] * CLASSES
     rivals = torch.tensor([[0, 1, 2], [1, 0, 2], [2, 1, 0]])
-    posterior = PosteriorLoss(denoising_bank.plain_bank(4), rivals, prior, flow.latent_shape, torch.device("cpu"))
+    posterior = posterior_loss(flow, prior, rivals)
     optimiser = torch.optim.Adam(flow.parameters(), 1e-2)
     losses = []
     for _ in range(60):
@@ -54,7 +61,7 @@ def test_tuning_may_learn_what_a_classifier_reads_rather_than_labels():
     flow = flow_of()
     latents, labels = torch.randn(6, *flow.latent_shape), torch.arange(6) % CLASSES
     prior, rivals = [1 / CLASSES] * CLASSES, torch.tensor([[0, 1, 2], [1, 0, 2], [2, 1, 0]])
-    posterior = PosteriorLoss(denoising_bank.plain_bank(4), rivals, prior, flow.latent_shape, torch.device("cpu"))
+    posterior = posterior_loss(flow, prior, rivals)
     sure = 50.0 * torch.nn.functional.one_hot(labels, CLASSES)
     torch.testing.assert_close(posterior(flow, latents, labels, sure), posterior(flow, latents, labels))
     others = [posterior(flow, latents, (labels + more) % CLASSES) for more in range(CLASSES)]

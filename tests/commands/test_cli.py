@@ -128,7 +128,7 @@ def test_evaluate_records_what_it_measured(tmp_path, root):
     shutil.copytree(PROJECT / "models_onnx" / "MNIST-nano", tmp_path / "models_onnx" / "MNIST-nano")
     run(f"evaluate --size nano --root {root} --seeds 1 --record", tmp_path)
     found = json.loads(run("info MNIST-nano --json", tmp_path).stdout)["bundles"][0]["measured"]
-    assert found["samples"] == 22
+    assert found["samples"] == 120
     assert found["second"]["fidelity"] > 0.8
     assert f"fidelity {found['second']['fidelity']:.4g}" in run("info MNIST-nano", tmp_path).stdout
     assert found["command"].endswith("evaluate --dataset MNIST --size nano --part test --seeds 1")

@@ -19,8 +19,8 @@ from commands.training_options import LOSS, RUN
 from commands.training_processes import agreed
 from export.bundles import replaceable
 from export.sources import Source
-from runtime.errors import ToolkitError
 from training import checkpoints, parallel
+from training.engine import snapshots
 from training.options import Options, SamplerOptions
 from training.paths import CLASSIFIER, DECODER, Version, flow_name, generator_name, interrupted
 
@@ -44,7 +44,7 @@ def run_recipe(
     recipe = recipe_files.read(name)
     dataset = recipe_files.dataset_of(recipe)
     if not resume and parallel.is_first() and (left := interrupted(dataset.model_name)):
-        raise ToolkitError(f"{left[0]} is of an interrupted training: --resume goes on, to begin anew remove it")
+        raise snapshots.left(left[0])
     if promote is None:
         promote = agreed(f"Replace the main checkpoints and the bundle of {dataset.model_name}?")
     exported = dict(recipe["export"])

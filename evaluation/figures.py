@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.datasets import Images
+
 Features = NDArray[np.float32]
-Images = NDArray[np.uint8]
 NEIGHBOURS = 5
 _POOL_CHUNK = 4096
 
@@ -21,9 +22,6 @@ class Prdc:
     recall: float
     density: float
     coverage: float
-
-    def as_dict(self) -> dict[str, float]:
-        return asdict(self)
 
 
 def frechet_distance(first: Features, second: Features) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -85,5 +86,5 @@ def _figures(found: Reading, labels: NDArray[np.int64], real: Reading) -> dict[s
     return {
         "fidelity": float((found.labels == labels).mean()),
         "frechet_distance": frechet_distance(found.features, real.features),
-        **prdc(real.features[pick_real], found.features[pick_found]).as_dict(),
+        **asdict(prdc(real.features[pick_real], found.features[pick_found])),
     }

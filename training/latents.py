@@ -16,7 +16,7 @@ from runtime import datasets
 from runtime.errors import DataError, MissingDataError
 from runtime.tracking import Tracker, untracked
 from training import checkpoints, paths, tensor_files
-from training.networks.autoencoders import AutoEncoder
+from training.networks.autoencoders import AutoEncoder, deviation
 from training.paths import Version
 
 
@@ -28,11 +28,14 @@ class LatentPart:
     log_variance: Tensor | None
     labels: Tensor
 
+    @property
+    def deviation(self) -> Tensor:
+        """Standard deviations of the latents, like the means; 0 where the encoder is deterministic."""
+        return deviation(self.mean, self.log_variance)
+
     def sample(self) -> Tensor:
-        """A draw from each latent's distribution; the mean where the encoder is deterministic."""
-        if self.log_variance is None:
-            return self.mean
-        return self.mean + torch.exp(0.5 * self.log_variance) * torch.randn_like(self.mean)
+        """A draw from each latent's distribution."""
+        return self.mean + self.deviation * torch.randn_like(self.mean)
 
 
 @dataclass(frozen=True)

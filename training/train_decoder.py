@@ -14,7 +14,7 @@ from training.checkpoints import Checkpoint
 from training.engine.batches import image_parts
 from training.engine.loop import Job, Losses, fit
 from training.engine.runs import Task
-from training.networks.autoencoders import AutoEncoder
+from training.networks.autoencoders import AutoEncoder, deviation
 from training.networks.blocks import channels_last
 from training.networks.drawing import Drawing
 from training.networks.flows import Flow
@@ -100,4 +100,4 @@ class DecoderLoss:
 
     def _encoded(self, images: Tensor) -> Tensor:
         mean, log_variance = self._original.network.encode(images.float() / 255)
-        return mean if log_variance is None else mean + torch.exp(0.5 * log_variance) * parallel.randn_like(mean)
+        return mean + deviation(mean, log_variance) * parallel.randn_like(mean)

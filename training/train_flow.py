@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from runtime.errors import DataError
+from runtime.tracking import Tracker
 from training import calibration, checkpoints, denoising_bank, latents, parallel, scoring
 from training.checkpoints import Checkpoint, CheckpointError
 from training.engine.batches import TensorRows, check_batch_size, image_rows
@@ -58,37 +60,26 @@ def train_flow(task: Task, kind: str, latents_path: Path, objective: FlowObjecti
     if run.is_complete():
         return run.checkpoint
     torch.manual_seed(options.seed)
-    if given.flow is None:
-        flow = Flow(**run.arguments)
-        flow.set_statistics(train.sample() if objective.sample_latents else train.mean)
-    else:
-        flow = given.flow.network
+    flow = given.flow.network if given.flow is not None else _new_flow(run.arguments, objective, train)
     flow.to(options.device)
 
     state = run.state()
-    model: nn.Module = flow
-    rows, loss = _rows(train), FlowLoss(objective)
-    if objective.class_weight:
-        bank, device = denoising_bank.plain_bank(objective.pairs), options.device
-        loss = replace(loss, posterior=PosteriorLoss(bank, frequencies, flow.latent_shape, device))
-    if with_images:
-        model, rows, loss = _with_images(task, given, flow, rows, loss)
+    model, rows, loss = _learning(task, given, objective, flow, train, frequencies)
     if state is None:
         if given.flow is None and flow.sieve is not None:
-            z, y = _standardised(flow, train)
-            flow.sieve.learn(z.to(options.device), y.to(options.device), task.track)
-        _start(task, loss, model, flow, rows, encoded.parts["validation"], frequencies)
+            z, labels = _standardised(flow, train)
+            flow.sieve.learn(z.to(options.device), labels.to(options.device), task.track)
+        if loss.posterior is not None:
+            _start_posterior(loss.posterior, flow, encoded.parts["validation"], frequencies, task.track)
+        if loss.finishing is not None:
+            labels, images = (tensor.to(options.device) for tensor in rows.tensors[-2:])
+            with options.autocast():
+                loss.finishing.start(model, images, labels, task.track)
     parts = {part: _rows(encoded.parts[part]) for part in ("validation", "test")}
     fit(Job(model, rows, loss, parts, loss.companions), run, state, task.track)
     parallel.wait()
     if parallel.is_first():
-        average = checkpoints.load(run.checkpoint, Flow, options.device).network
-        validation = _standardised(average, encoded.parts["validation"])
-        found = calibration.calibrate(average, *validation, frequencies, objective.pairs, task.track)
-        run.finish(classifier=found)
-        compared = found["validation"]
-        accuracies = in_words(compared["accuracy"])
-        run.report(f"accuracy of {compared['images']:,} validation images {accuracies}: {found['rule']} is the rule")
+        _finish(task, run, encoded.parts["validation"], frequencies, objective.pairs)
     parallel.wait()
     return run.checkpoint
 
@@ -187,52 +178,63 @@ def _run(
     return task.run(flow_name(kind), given.flow, identity, of_data, facts=facts, part="drawing.flow", beside=(decoder,))
 
 
-def _start(
-    task: Task,
-    loss: FlowLoss,
-    model: nn.Module,
-    flow: Flow,
-    rows: TensorRows,
-    validation: latents.LatentPart,
-    frequencies: list[float],
-) -> None:
-    """Let learn what learns beside a flow, or a RandomDrawing of it, before its first step."""
-    device, classes = task.options.device, len(frequencies)
-    if loss.posterior is not None:
-        z, labels = _standardised(flow, validation)
-        errors = scoring.errors_of(flow, z, denoising_bank.plain_bank(loss.objective.pairs), classes, task.track)
-        bank = denoising_bank.fit_bank(errors, labels, frequencies)
-        loss.posterior.start(bank.weights, denoising_bank.rivals(errors, labels, frequencies, bank, RIVALS))
-    if loss.finishing is not None:
-        _, _, labels, images = rows.tensors
-        with task.options.autocast():
-            loss.finishing.start(model, images.to(device), labels.to(device), task.track)
+def _new_flow(arguments: dict[str, Any], objective: FlowObjective, train: latents.LatentPart) -> Flow:
+    """A flow that has learnt nothing but the statistics of its latents."""
+    flow = Flow(**arguments)
+    flow.set_statistics(train.sample() if objective.sample_latents else train.mean)
+    return flow
 
 
-def _with_images(
-    task: Task, given: Given, flow: Flow, rows: TensorRows, loss: FlowLoss
+def _learning(
+    task: Task, given: Given, objective: FlowObjective, flow: Flow, train: latents.LatentPart, frequencies: list[float]
 ) -> tuple[nn.Module, TensorRows, FlowLoss]:
-    """What learns, its rows and its loss with images, given a flow, rows of latents and a loss without them."""
-    options, objective = task.options, loss.objective
-    assert given.autoencoder is not None
+    """What learns, the flow or a RandomDrawing of it, from which rows, and its loss, nothing of which has started."""
+    options, device = task.options, task.options.device
+    posterior = examples = None
+    if objective.class_weight:
+        bank = denoising_bank.plain_bank(objective.pairs)
+        posterior = PosteriorLoss(bank, frequencies, flow.latent_shape, device)
+    rows, classified = _rows(train), _classifies_images(objective, options, given.classifier is not None)
+    if not (objective.draws or classified):
+        return flow, rows, FlowLoss(objective, posterior)
     images, labels = image_rows(task.dataset, task.root, "train").tensors
-    if not torch.equal(labels, rows.tensors[-1]):
+    if not torch.equal(labels, train.labels):
         raise DataError(f"the latents are not of the images below {task.root}: encode the data set again")
-    autoencoder = channels_last(given.autoencoder.network, options.device)
-    if _classifies_images(objective, options, given.classifier is not None):
-        reader = channels_last(given.classifier.network, options.device) if given.classifier else None
-        loss = replace(loss, examples=Examples(autoencoder, reader, options.shift, options.distort))
-    rows = TensorRows(*rows.tensors, images)
+    assert given.autoencoder is not None
+    rows, autoencoder = TensorRows(*rows.tensors, images), channels_last(given.autoencoder.network, device)
+    if classified:
+        reader = channels_last(given.classifier.network, device) if given.classifier else None
+        examples = Examples(autoencoder, reader, options.shift, options.distort)
     if not objective.draws:
-        return flow, rows, loss
+        return flow, rows, FlowLoss(objective, posterior, examples)
     model = RandomDrawing(Drawing(flow, autoencoder, objective.sampler))
-    finishing = Finishing(objective, len(task.dataset.classes), options.device)
-    return model, rows, replace(loss, finishing=finishing)
+    finishing = Finishing(objective, len(task.dataset.classes), device)
+    return model, rows, FlowLoss(objective, posterior, examples, finishing)
+
+
+def _start_posterior(
+    loss: PosteriorLoss, flow: Flow, validation: latents.LatentPart, frequencies: list[float], track: Tracker
+) -> None:
+    """Give it the pairs' weights and the rivals that the flow has now."""
+    z, labels = _standardised(flow, validation)
+    errors = scoring.errors_of(flow, z, loss.bank, len(frequencies), track)
+    bank = denoising_bank.fit_bank(errors, labels, frequencies)
+    loss.start(bank.weights, denoising_bank.rivals(errors, labels, frequencies, bank, RIVALS))
+
+
+def _finish(task: Task, run: Run, validation: latents.LatentPart, frequencies: list[float], pairs: int) -> None:
+    """Mark the kept checkpoints complete, with the rule by which the flow classifies best."""
+    flow = checkpoints.load(run.checkpoint, Flow, task.options.device).network
+    z, labels = _standardised(flow, validation)
+    found = calibration.calibrate(flow, z, labels, frequencies, pairs, task.track)
+    run.finish(classifier=found)
+    compared = found["validation"]
+    accuracies = in_words(compared["accuracy"])
+    run.report(f"accuracy of {compared['images']:,} validation images {accuracies}: {found['rule']} is the rule")
 
 
 def _rows(part: latents.LatentPart) -> TensorRows:
-    deviation = torch.zeros_like(part.mean) if part.log_variance is None else torch.exp(0.5 * part.log_variance)
-    return TensorRows(part.mean, deviation, part.labels)
+    return TensorRows(part.mean, part.deviation, part.labels)
 
 
 def _standardised(flow: Flow, part: latents.LatentPart) -> tuple[Tensor, Tensor]:

@@ -115,7 +115,7 @@ class Run:
         path = snapshot_path(self.checkpoint)
         if not self.options.resume:
             if parallel.is_first() and path.is_file():
-                raise ToolkitError(f"{path} is of an interrupted training: --resume goes on, to begin anew remove it")
+                raise snapshots.left(path)
             return None
         if not path.is_file():
             return None

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from runtime.errors import ToolkitError
 from training import tensor_files
 
 _TENSOR = "tensor:"
@@ -26,6 +27,11 @@ def read(path: Path) -> dict[str, Any]:
         raise tensor_files.TensorFileError(f"{path} is no snapshot of a training")
     state: dict[str, Any] = _restore(metadata["state"], tensors)
     return state
+
+
+def left(path: Path) -> ToolkitError:
+    """What to raise where a training would begin anew and an interrupted one has left its state at path."""
+    return ToolkitError(f"{path} is of an interrupted training: --resume goes on, to begin anew remove it")
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:

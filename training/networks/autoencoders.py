@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from training.networks.blocks import (
@@ -70,6 +71,11 @@ class VarAutoEncoder(AutoEncoder):
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         mean, log_variance = self.encoder(images).chunk(2, dim=1)
         return mean, log_variance.clamp(-12, 4)
+
+
+def deviation(mean: Tensor, log_variance: Tensor | None) -> Tensor:
+    """Standard deviations of latents, as `encode` gives them; 0 where the encoder is deterministic."""
+    return torch.zeros_like(mean) if log_variance is None else torch.exp(0.5 * log_variance)
 
 
 AUTOENCODERS: dict[str, type[AutoEncoder]] = {"autoencoder": AutoEncoder, "vae": VarAutoEncoder}

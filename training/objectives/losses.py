@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training import parallel
-from training.networks.autoencoders import AutoEncoder, pixels_of, sigmoids_of
+from training.networks.autoencoders import AutoEncoder, deviation, pixels_of, sigmoids_of
 from training.objectives.adversary import Adversary
 from training.objectives.probe import LatentProbe
 from training.objectives.tuning import VelocityField
@@ -72,7 +72,7 @@ def autoencoder_losses(
     if log_variance is not None:
         costs["kl"] = kl_divergence(latents, log_variance).mean()
         if model.training:
-            latents = latents + torch.exp(0.5 * log_variance) * parallel.randn_like(latents)
+            latents = latents + deviation(latents, log_variance) * parallel.randn_like(latents)
     if probe is not None:
         costs["class"] = probe.loss(latents, labels, model.training)
     losses = reconstruction(model.decoder(latents), images, labels, model.training)

@@ -34,6 +34,7 @@ class PosteriorLoss:
         device: torch.device,
     ) -> None:
         """It can be asked after `start` or `load_state_dict`; bank: pairs, whatever their weights."""
+        self.bank = bank
         drawn = noise.normal(bank.seed, 0, len(bank.times), latent_shape)
         self._noise = torch.from_numpy(drawn).to(device)
         self._times = torch.tensor(bank.times, device=device)

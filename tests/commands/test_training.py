@@ -192,7 +192,8 @@ def test_two_processes_train_as_one_does(trained, root, tmp_path, training):
         log = folder / f"checkpoints/MNIST/dev/{name}.jsonl"
         records = [json.loads(line) for line in log.read_text().splitlines()]
         losses.append([record[part]["loss"] for record in records for part in ("train", "validation", "test")])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    # The sums' order differs, and a loss may be a small difference of terms of up to ten in size.
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4, abs=1e-3)
 
 
 def test_a_cluster_that_says_less_than_torchrun_trains_one_process(root, tmp_path, monkeypatch):

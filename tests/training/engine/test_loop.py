@@ -21,6 +21,15 @@ from training.paths import log_path, snapshot_path
 TINY = {"dim1": 2, "dim2": 2, "dim3": 1, "n_layers": 1}
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Trainings of several threads may differ by the last bit, as the libraries below divide their sums."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def test_rows_of_tensors_of_unequal_length_are_refused():
     with pytest.raises(ValueError, match="2, 3"):
         TensorRows(torch.zeros(2), torch.zeros(3))

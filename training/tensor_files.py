@@ -54,5 +54,5 @@ def checksum(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 
 from runtime import datasets
 from runtime.errors import ToolkitError
-from training import parallel
+from training import parallel, tensor_files
 from training.options import Options
 
 
@@ -29,6 +29,10 @@ class TensorRows(Dataset[tuple[Tensor, ...]]):
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
         return tuple(tensor[torch.as_tensor(rows)] for tensor in self.tensors)
+
+    def sha256(self) -> str:
+        """The hash of all rows, as tensor_files has it."""
+        return tensor_files.checksum({str(place): tensor for place, tensor in enumerate(self.tensors)}, {})
 
 
 def check_batch_size(examples: int, size: int) -> None:

@@ -22,6 +22,7 @@ from training.engine.rounding import Rounding
 from training.engine.runs import Run
 from training.engine.soap import Soap
 from training.options import Options
+from training.paths import snapshot_path
 
 Losses = dict[str, Tensor]
 MEASURING_BATCH = 1000
@@ -60,17 +61,20 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
 
     The average is to be kept after every epoch or, with `patience`, when its validation loss is the least yet.
     Every epoch draws from a random state of its own, so that a run resumed from `state` repeats the uninterrupted one.
-    Raises TrainingDivergedError, with the step or the epoch, where the loss is not finite.
+    Raises TrainingDivergedError, with the step or the epoch, where the loss is not finite, and ToolkitError where the
+    state is of other data.
     """
     options = run.options
     learner = Learner(job, options)
     done, best = 0, Best(math.inf, 0)
+    data = {name: rows.sha256() for name, rows in {"train": job.data, **job.parts}.items()}
     if state is not None:
+        _check_same(data, state["data"], run)
         learner.load_state_dict(state)
         done, best = state["epoch"], Best(*state["best"])
 
     def progress(epoch: int) -> dict[str, Any]:
-        return {"epoch": epoch, "best": [best.loss, best.epoch], **learner.state_dict()}
+        return {"epoch": epoch, "best": [best.loss, best.epoch], "data": data, **learner.state_dict()}
 
     if state is None:
         run.begin(progress(0))
@@ -158,6 +162,16 @@ class Learner:
         self._optimiser.step()
         self._average.update(self._model)
         return losses
+
+
+def _check_same(data: dict[str, str], before: dict[str, str], run: Run) -> None:
+    """Refuse to go on with other data than a training began with; both by name, as hashes."""
+    for name, sha256 in data.items():
+        if before.get(name) != sha256:
+            raise ToolkitError(
+                f"the {name} data have changed since the interrupted training began: "
+                f"put back what they were, or remove {snapshot_path(run.checkpoint)}"
+            )
 
 
 def optimiser_of(model: nn.Module, options: Options) -> torch.optim.Optimizer:

@@ -53,10 +53,10 @@ class Training:
     def losses(self, model, batch):
         return {"loss": (model.decode(model.encode(batch[0])[0]) - torch.rand_like(batch[0])).square().mean()}
 
-    def start(self, losses=None, fails_after=None):
+    def start(self, losses=None, fails_after=None, brightness=1.0):
         torch.manual_seed(1)
         network = AutoEncoder(**TINY)
-        rows = TensorRows(torch.rand(64, 1, 28, 28))
+        rows = TensorRows(torch.rand(64, 1, 28, 28) * brightness)
         job = Job(network, rows, losses or self.losses, {"validation": rows})
         calls = 0
 
@@ -106,6 +106,15 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, steps, more):
     assert [record["epoch"] for record in resumed.records()] == [1, 2, 3, 4]
     assert not snapshot_path(resumed.path).exists()
     assert resumed.run.is_complete()
+
+
+def test_a_run_is_not_resumed_with_other_data(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path).start(fails_after=6)
+    with pytest.raises(ToolkitError, match="train data have changed") as refusal:
+        Training(tmp_path, resume=True).start(brightness=0.9)
+    assert str(snapshot_path(Training(tmp_path).path)) in str(refusal.value)
+    assert Training(tmp_path, resume=True).start()
 
 
 def test_a_run_is_resumed_that_had_written_its_first_weights_and_no_snapshot_with_them(tmp_path, monkeypatch):

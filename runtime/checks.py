@@ -24,7 +24,7 @@ def check_labels(labels: ArrayLike, classes: int) -> NDArray[np.int64]:
 
 
 def check_images(images: ArrayLike) -> NDArray[Any]:
-    """Images as they are, uint8 or floats in [0, 1], (N, 28, 28)."""
+    """Images as they are, uint8 of 0 to 255 or floats in [0, 1], (N, 28, 28)."""
     array = np.asarray(images)
     if array.ndim != 3 or array.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
         raise ValueError(f"images are (N, {IMAGE_SIZE}, {IMAGE_SIZE}), not {array.shape}")
@@ -32,6 +32,8 @@ def check_images(images: ArrayLike) -> NDArray[Any]:
         raise ValueError(f"images are uint8 or floats in [0, 1], not {array.dtype}")
     if array.dtype.kind == "f" and array.size and not (array.min() >= 0 and array.max() <= 1):
         raise ValueError("float images lie in [0, 1] and hold no NaN; for 0 to 255 give uint8")
+    if array.dtype == np.uint8 and array.size and array.max() == 1:
+        raise ValueError("uint8 images are 0 to 255, and these are 0 and 1 only; multiply them by 255")
     return array
 
 

@@ -181,6 +181,7 @@ def test_ends_of_ranges_are_taken(gaussian, arguments):
         np.zeros((28, 28), np.uint8),
         np.zeros((1, 28, 27), np.uint8),
         np.zeros((1, 28, 28), np.int64),
+        np.eye(28, dtype=np.uint8)[None],
         np.full((1, 28, 28), 1.01),
         np.full((1, 28, 28), -0.01),
         np.full((1, 28, 28), np.nan),

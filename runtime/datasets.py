@@ -143,6 +143,8 @@ def load(dataset: Dataset, root: Path | str, part: Part) -> LabelledImages:
         raise DataError(f"{image_path} holds an array of shape {images.shape}, not N x 28 x 28")
     if not len(images):
         raise DataError(f"{image_path} holds no images")
+    if images.max() == 1:
+        raise DataError(f"{image_path} holds pixels of 0 and 1 only, not of 0 to 255")
     if labels.shape != images.shape[:1]:
         raise DataError(f"{label_path} holds {labels.shape} labels for the {len(images)} images of {image_path.name}")
     if labels.size and labels.max() >= len(dataset.classes):

@@ -54,7 +54,7 @@ def examine(path: Path | str, invert: Invert = "auto", framing: Framing | None =
     else:
         pixels = np.array(_squared(picture, round(border)), np.uint8)
         found = 255 - pixels if inverted else pixels
-        is_empty = found.min() == found.max()
+        is_empty = bool(np.ptp(found) <= 1)  # as where 0 to 1 was meant to be black to white
     if is_empty:
         raise DataError(f"{path} has nothing drawn in it, or too faintly")
     return found, several

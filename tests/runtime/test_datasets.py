@@ -123,3 +123,11 @@ def test_labels_that_do_not_fit_are_refused(tmp_path, root, mnist):
     labels.write_bytes(idx(np.zeros(119, np.uint8)))
     with pytest.raises(DataError, match="119"):
         datasets.load(mnist, tmp_path, "test")
+
+
+def test_pixels_of_0_and_1_only_are_refused(tmp_path, root, mnist):
+    shutil.copytree(root / "MNIST", tmp_path / "MNIST")
+    images = tmp_path / "MNIST/raw/t10k-images-idx3-ubyte"
+    images.write_bytes(idx((datasets.load(mnist, root, "test").images > 127).astype(np.uint8)))
+    with pytest.raises(DataError, match=r"t10k-images.*0 and 1 only"):
+        datasets.load(mnist, tmp_path, "test")

@@ -126,6 +126,9 @@ def test_a_picture_of_nothing_is_refused(tmp_path):
         for framing in (None, WHOLE):
             with pytest.raises(DataError, match="nothing drawn"):
                 pictures.read_picture(save(np.full((28, 28), level, np.uint8), tmp_path / "b.png"), framing=framing)
+    for framing in (None, WHOLE):
+        with pytest.raises(DataError, match="too faintly"):
+            pictures.read_picture(save(np.eye(28, dtype=np.uint8), tmp_path / "b.png"), framing=framing)
 
 
 @pytest.mark.parametrize("framing", [WHOLE, find("MNIST").framing])

@@ -75,7 +75,8 @@ def _squared(picture: Image.Image, border: int) -> Image.Image:
 def _open(path: Path) -> Image.Image:
     """A file as a grey picture of 8 bits."""
     if not os.path.isfile(path):  # noqa: PTH113 - takes names too long for a file
-        raise DataError(f"{path} is no file" if os.path.exists(path) else f"there is no picture {path}")  # noqa: PTH110
+        is_there = os.path.exists(path)  # noqa: PTH110
+        raise DataError(f"{path} is no file" if is_there else f"there is no picture {path} that can be read")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower

@@ -60,6 +60,6 @@ def locate(name: str | Path) -> Path:
     if found is None:
         raise BundleError(
             f"no bundle {str(name)!r}: neither shipped ({', '.join(shipped()) or 'none'}), nor a folder with a "
-            f"{MANIFEST}, nor a {SUFFIX} of one"
+            f"{MANIFEST}, nor a {SUFFIX} of one that can be read"
         )
     return found

@@ -69,7 +69,7 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
     done, best = 0, Best(math.inf, 0)
     data = {name: rows.sha256() for name, rows in {"train": job.data, **job.parts}.items()}
     if state is not None:
-        _check_same(data, state["data"], run)
+        _check_same(data, state.get("data", {}), run)
         learner.load_state_dict(state)
         done, best = state["epoch"], Best(*state["best"])
 
@@ -169,7 +169,7 @@ def _check_same(data: dict[str, str], before: dict[str, str], run: Run) -> None:
     for name, sha256 in data.items():
         if before.get(name) != sha256:
             raise ToolkitError(
-                f"the {name} data have changed since the interrupted training began: "
+                f"the {name} data have changed since the interrupted training began, or it did not note them: "
                 f"put back what they were, or remove {snapshot_path(run.checkpoint)}"
             )
 

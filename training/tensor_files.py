@@ -31,7 +31,7 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
         raise TensorFileError(f"{path} can't be written: {one_line(error)}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path) as aside:
-        aside.write_bytes(content)
+        aside.write_bytes(_in_order(content))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -56,3 +56,13 @@ def checksum(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata, which `save` has in any order, in that of names: equal files are equal."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]

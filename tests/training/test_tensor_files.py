@@ -18,6 +18,13 @@ def test_reads_what_was_written(tmp_path):
     assert metadata == {"x": {"y": [1, None]}}
 
 
+def test_equal_files_are_equal_in_every_byte(tmp_path):
+    metadata = {name: name for name in "abcdefgh"}
+    for name in ("one", "other"):
+        tensor_files.write(tmp_path / name, TENSORS, metadata)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_any_cut_or_changed_byte_is_noticed(tmp_path_factory, data):

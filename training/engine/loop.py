@@ -78,27 +78,31 @@ def fit(job: Job, run: Run, state: dict[str, Any] | None = None, track: Tracker 
 
     if state is None:
         run.begin(progress(0))
-    for epoch in range(done, options.total_epochs):
-        if options.patience and epoch - best.epoch >= options.patience:
-            run.report(f"no better validation loss since epoch {best.epoch}: stopping")
-            break
-        started = time.monotonic()
-        losses = {"train": learner.learn(epoch, track)}
-        found = learner.found()
-        for part, rows in job.parts.items():
-            losses[part] = mean_losses(found, rows, job.losses_of, options)
-        _check_finite(losses, epoch + 1)
-        kept = not options.patience or losses["validation"]["loss"] < best.loss
-        if kept:
-            best = Best(losses["validation"]["loss"], epoch + 1)
-        record = {
-            "epoch": epoch + 1,
-            "lr": options.learning_rate(epoch),
-            **losses,
-            "kept": kept,
-            "seconds": round(time.monotonic() - started, 2),
-        }
-        run.record(found, record, progress(epoch + 1))
+    try:
+        for epoch in range(done, options.total_epochs):
+            if options.patience and epoch - best.epoch >= options.patience:
+                run.report(f"no better validation loss since epoch {best.epoch}: stopping")
+                break
+            started = time.monotonic()
+            losses = {"train": learner.learn(epoch, track)}
+            found = learner.found()
+            for part, rows in job.parts.items():
+                losses[part] = mean_losses(found, rows, job.losses_of, options)
+            _check_finite(losses, epoch + 1, learner.steps)
+            kept = not options.patience or losses["validation"]["loss"] < best.loss
+            if kept:
+                best = Best(losses["validation"]["loss"], epoch + 1)
+            record = {
+                "epoch": epoch + 1,
+                "lr": options.learning_rate(epoch),
+                **losses,
+                "kept": kept,
+                "seconds": round(time.monotonic() - started, 2),
+            }
+            run.record(found, record, progress(epoch + 1))
+    except TrainingDivergedError as error:
+        path = snapshot_path(run.checkpoint)
+        raise TrainingDivergedError(f"{error}: remove {path} and try a lower --lr") from error
 
 
 class Learner:
@@ -125,6 +129,11 @@ class Learner:
             each.load_state_dict(state["states"][name])
         snapshots.load_optimiser(self._optimiser, state["optimiser"])
 
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return len(self._batches)
+
     def found(self) -> nn.Module:
         """The averaged network, rounded where options say so."""
         return self._rounding.of(self._average.network())
@@ -134,7 +143,7 @@ class Learner:
         torch.manual_seed(epoch_seed(self._options.seed, epoch))
         self._model.train()
         sums = defaultdict[str, Tensor](lambda: torch.zeros((), device=self._options.device))
-        steps = len(self._batches)
+        steps = self.steps
         batches = track(self._batches.batches(epoch), steps, f"epoch {epoch + 1}/{self._options.total_epochs}")
         for step, batch in enumerate(batches, start=epoch * steps):
             for name, value in self._step(batch, step, step / steps).items():
@@ -153,7 +162,7 @@ class Learner:
                 losses = self._losses_of(self._model, tuple(tensor.to(self._options.device) for tensor in batch))
             joined = parallel.mean(losses["loss"].detach())
             if not torch.isfinite(joined):
-                raise TrainingDivergedError(f"the loss is {joined.item()} at step {step}: try a lower --lr")
+                raise TrainingDivergedError(f"the loss is {joined.item()} at step {step}")
             self._optimiser.zero_grad()
             losses["loss"].backward()
         parallel.average_gradients(self._model.parameters())
@@ -181,11 +190,13 @@ def optimiser_of(model: nn.Module, options: Options) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), options.lr, fused=True)
 
 
-def _check_finite(losses: dict[str, dict[str, float]], epoch: int) -> None:
+def _check_finite(losses: dict[str, dict[str, float]], epoch: int, steps: int) -> None:
     """Refuse to go on, and to keep the epoch's weights, where a measured loss is not finite."""
     for part, found in losses.items():
         if not math.isfinite(found["loss"]):
-            raise TrainingDivergedError(f"the {part} loss is {found['loss']} after epoch {epoch}: try a lower --lr")
+            raise TrainingDivergedError(
+                f"the {part} loss is {found['loss']} after epoch {epoch}, {epoch * steps} steps"
+            )
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,7 @@ class Run:
     def save(self, network: nn.Module, record: dict[str, Any], complete: bool) -> None:
         """Write the checkpoint with the description of its training."""
         versions = {"python": platform.python_version(), "torch": torch.__version__}
+        record = {name: value for name, value in record.items() if name != "seconds"}  # or else no two files are equal
         description = {
             **self.identity, **self.facts, "versions": versions, "last_epoch": record, "complete": complete
         }  # fmt: skip

@@ -103,6 +103,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, steps, more):
     resumed = Training(tmp_path / "cut", resume=True, **more)
     again = resumed.start()
     torch.testing.assert_close(again.network.state_dict(), whole.network.state_dict(), rtol=0, atol=0)
+    assert resumed.path.read_bytes() == Training(tmp_path / "whole").path.read_bytes()
     assert [record["epoch"] for record in resumed.records()] == [1, 2, 3, 4]
     assert not snapshot_path(resumed.path).exists()
     assert resumed.run.is_complete()
@@ -283,7 +284,9 @@ def test_weights_that_diverged_in_an_epoch_s_last_step_are_not_kept(tmp_path):
         found = training.losses(model, batch)
         return found if model.training else {**found, "loss": found["loss"] * float("inf")}
 
-    with pytest.raises(TrainingDivergedError, match="validation loss is inf after epoch 1"):
+    with pytest.raises(
+        TrainingDivergedError, match=r"validation loss is inf after epoch 1, 4 steps: remove .*snapshot and try"
+    ):
         training.start(losses)
     assert not list(tmp_path.rglob("*.safetensors"))
 

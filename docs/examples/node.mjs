@@ -6,6 +6,10 @@ import * as ort from "onnxruntime-node";
 import { classify, generate } from "./tinyflow.mjs";
 
 const [folder, ...labels] = process.argv.slice(2);
+if (!labels.length) {
+  console.error("usage: node node.mjs FOLDER_OF_A_BUNDLE LABEL ...");
+  process.exit(1);
+}
 const manifest = JSON.parse(await readFile(join(folder, "manifest.json")));
 const open = (file) => ort.InferenceSession.create(join(folder, file));
 const images = await generate(ort, await open("generate.onnx"), manifest.latent_shape, labels.map(Number), {

@@ -14,6 +14,8 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # or else onnxruntime sends its maker
 
 import onnxruntime
 
+if len(sys.argv) < 2:
+    sys.exit("usage: one_call.py FOLDER_OF_A_BUNDLE [LABEL ...]")
 folder, labels = Path(sys.argv[1]), np.array(sys.argv[2:] or [3, 1, 4], np.int64)
 manifest = json.loads((folder / "manifest.json").read_text())
 generate = onnxruntime.InferenceSession(folder / "generate.onnx")
